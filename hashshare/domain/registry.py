@@ -1,0 +1,287 @@
+"""The registry: who the members are, their keys, the hash sets and their policies.
+
+It is one document, signed as a whole and named by its digest in the log; each version
+replaces the one before it. Edits return a new document, so that an admin's client can
+build one, sign it and send it.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from hashshare.crypto.keys import PublicKey
+from hashshare.domain.documents import (
+    MAX_REGISTRY_BYTES,
+    Classification,
+    Document,
+    Id,
+    KeyText,
+    Ordinal,
+    Origin,
+    Text,
+    decode_document,
+)
+from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.names import HashSetId, ListName, MemberId, ViewId, parse_id
+from hashshare.domain.policy import View
+from hashshare.errors import (
+    AlreadyExistsError,
+    KeyUnsafeError,
+    MalformedError,
+    MixAndMatchError,
+    NotFoundError,
+    RegistryConflictError,
+)
+
+EVERYBODY = "*"
+
+
+class Role(StrEnum):
+    """What a member may do, besides what the hash sets grant it."""
+
+    READER = "reader"
+    CONTRIBUTOR = "contributor"
+    REVIEWER = "reviewer"
+    ADMIN = "admin"
+    AUDITOR = "auditor"
+
+
+class Status(StrEnum):
+    """Whether a member may do anything at all. Its earlier assertions stay in any case."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    REVOKED = "revoked"
+
+
+class Keys(Document, frozen=True):
+    """Public keys, of which ``threshold`` distinct ones must sign."""
+
+    keys: tuple[KeyText, ...]
+    threshold: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+
+
+class Member(Document, frozen=True):
+    """An organization in the federation.
+
+    Attributes:
+        name: Its full name, for people.
+        jurisdiction: ISO 3166 code of the country whose law it answers to, or "".
+        roles: Sorted, without repetition.
+        status: See ``Status``.
+        submission_keys: Keys that sign its submissions. Empty until it has enrolled.
+    """
+
+    name: Text
+    jurisdiction: Annotated[str, msgspec.Meta(pattern=r"\A([A-Z]{2})?\Z")] = ""
+    roles: tuple[Role, ...] = ()
+    status: Status = Status.ACTIVE
+    submission_keys: tuple[KeyText, ...] = ()
+
+
+class HashSet(Document, frozen=True):
+    """A named collection with its policy.
+
+    Attributes:
+        title: For people.
+        algorithms: In which hashes are taken and published.
+        classifications: The vocabulary; every assertion uses one of it.
+        contributors: Members who may submit; ``*`` is every member with that role.
+        readers: Members who may pull; ``*`` is every member.
+        views: What is published.
+    """
+
+    title: Text
+    algorithms: tuple[HashAlgorithm, ...]
+    classifications: tuple[Classification, ...]
+    contributors: tuple[str, ...] = (EVERYBODY,)
+    readers: tuple[str, ...] = (EVERYBODY,)
+    views: dict[Id, View] = msgspec.field(default_factory=dict)
+
+
+class Registry(Document, frozen=True):
+    """One version of the registry; see the module."""
+
+    coalition: Text
+    log: Origin
+    version: Ordinal
+    governance: Keys
+    publishers: Keys
+    members: dict[Id, Member] = msgspec.field(default_factory=dict)
+    hash_sets: dict[Id, HashSet] = msgspec.field(default_factory=dict)
+
+    def member(self, member_id: str) -> Member:
+        """Return the member of that id.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        member = self.members.get(member_id)
+        if member is None:
+            raise NotFoundError(f"no member {member_id!r:.70}")
+        return member
+
+    def hash_set(self, hash_set_id: str) -> HashSet:
+        """Return the hash set of that id.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        hash_set = self.hash_sets.get(hash_set_id)
+        if hash_set is None:
+            raise NotFoundError(f"no hash set {hash_set_id!r:.70}")
+        return hash_set
+
+    def lists(self, hash_set_id: HashSetId) -> list[ListName]:
+        """Return the lists that a hash set publishes, sorted."""
+        hash_set = self.hash_set(hash_set_id)
+        return sorted(
+            ListName(hash_set_id, ViewId(view), algorithm)
+            for view in hash_set.views
+            for algorithm in hash_set.algorithms
+        )
+
+    def may_read(self, member_id: str, hash_set_id: str) -> bool:
+        """Return whether an active member may pull this hash set; False if there is none."""
+        member, hash_set = self.members.get(member_id), self.hash_sets.get(hash_set_id)
+        if member is None or hash_set is None or member.status is not Status.ACTIVE:
+            return False
+        if Role.ADMIN in member.roles or Role.AUDITOR in member.roles:
+            return True
+        return _grants(hash_set.readers, member_id) or self.may_contribute(member_id, hash_set_id)
+
+    def may_contribute(self, member_id: str, hash_set_id: str) -> bool:
+        """Return whether an active member may submit to this hash set; False if there is none."""
+        member, hash_set = self.members.get(member_id), self.hash_sets.get(hash_set_id)
+        if member is None or hash_set is None or member.status is not Status.ACTIVE:
+            return False
+        return Role.CONTRIBUTOR in member.roles and _grants(hash_set.contributors, member_id)
+
+    def with_member(self, member_id: str, member: Member, *, new: bool = False) -> "Registry":
+        """Return the next version, in which the member is as given.
+
+        Raises:
+            AlreadyExistsError: ``new``, and there is one of that id.
+            MalformedError: The id is not acceptable.
+        """
+        if new and member_id in self.members:
+            raise AlreadyExistsError(f"there is a member {member_id!r:.70} already")
+        parse_id(member_id, what="member")
+        return self._next(members=dict(self.members) | {member_id: member})
+
+    def with_hash_set(
+        self, hash_set_id: str, hash_set: HashSet, *, new: bool = False
+    ) -> "Registry":
+        """Return the next version, in which the hash set is as given.
+
+        Raises:
+            AlreadyExistsError: ``new``, and there is one of that id.
+            MalformedError: The id is not acceptable, or the hash set contradicts itself.
+        """
+        if new and hash_set_id in self.hash_sets:
+            raise AlreadyExistsError(f"there is a hash set {hash_set_id!r:.70} already")
+        parse_id(hash_set_id, what="hash set")
+        return self._next(hash_sets=dict(self.hash_sets) | {hash_set_id: hash_set})
+
+    def _next(self, **fields: object) -> "Registry":
+        # msgspec.structs.replace is untyped.
+        registry: Registry = msgspec.structs.replace(self, version=self.version + 1, **fields)
+        verify_registry(registry)
+        return registry
+
+
+def parse_registry(data: bytes) -> Registry:
+    """Return the registry whose canonical form is ``data``.
+
+    Raises:
+        MalformedError: It is not that, or contradicts itself.
+        KeyUnsafeError: A key is unsafe, or is listed twice.
+    """
+    registry = decode_document(data, Registry, max_bytes=MAX_REGISTRY_BYTES)
+    verify_registry(registry)
+    return registry
+
+
+def verify_registry(registry: Registry) -> None:
+    """Refuse a registry that contradicts itself.
+
+    Raises:
+        MalformedError: A threshold that cannot be met, a name that refers to nothing, a
+            set that is not sorted.
+        KeyUnsafeError: A key is of small order, or is listed twice: the same key under
+            two members or roles would let one speak for the other.
+    """
+    _verify_keys(registry)
+    for member in registry.members.values():
+        _verify_sorted(member.roles, "roles")
+    for hash_set_id, hash_set in registry.hash_sets.items():
+        _verify_hash_set(hash_set_id, hash_set, registry.members)
+
+
+def verify_succession(old: Registry, new: Registry) -> None:
+    """Refuse ``new`` if it cannot follow ``old``.
+
+    Raises:
+        RegistryConflictError: It is not the next version.
+        MixAndMatchError: It belongs to another coalition or log.
+        MalformedError: It forgets a member or hash set, or takes an algorithm from one.
+    """
+    if new.version != old.version + 1:
+        raise RegistryConflictError(f"the next registry version is {old.version + 1}")
+    if (new.log, new.coalition) != (old.log, old.coalition):
+        raise MixAndMatchError("this is the registry of another coalition or log")
+    # What was said stays attributable: nothing that the log refers to may vanish.
+    if not old.members.keys() <= new.members.keys():
+        raise MalformedError("a member cannot be deleted, only revoked")
+    for hash_set_id, hash_set in old.hash_sets.items():
+        successor = new.hash_sets.get(hash_set_id)
+        if successor is None:
+            raise MalformedError("a hash set cannot be deleted")
+        if not set(hash_set.algorithms) <= set(successor.algorithms):
+            raise MalformedError("an algorithm cannot be taken out of a hash set")
+
+
+def _verify_keys(registry: Registry) -> None:
+    seen: set[str] = set()
+    groups: list[Iterable[str]] = [registry.governance.keys, registry.publishers.keys]
+    groups += [member.submission_keys for member in registry.members.values()]
+    for group in groups:
+        for text in group:
+            PublicKey.parse(text)
+            if text in seen:
+                raise KeyUnsafeError("a public key is listed twice in the registry")
+            seen.add(text)
+    for keys in (registry.governance, registry.publishers):
+        if keys.threshold > len(keys.keys):
+            raise MalformedError(f"{keys.threshold} of {len(keys.keys)} keys cannot sign")
+
+
+def _verify_hash_set(hash_set_id: str, hash_set: HashSet, members: Mapping[str, Member]) -> None:
+    _verify_sorted(hash_set.algorithms, "algorithms")
+    _verify_sorted(hash_set.classifications, "classifications")
+    if not hash_set.algorithms or not hash_set.classifications:
+        raise MalformedError(f"hash set {hash_set_id} has no algorithm or no classification")
+    named: list[tuple[str, ...]] = [hash_set.contributors, hash_set.readers]
+    for view in hash_set.views.values():
+        named.append(view.sources or ())
+        _verify_sorted(view.sources or (), "sources")
+        _verify_sorted(view.media or (), "media")
+        _verify_sorted(view.classifications or (), "classifications")
+        if not set(view.classifications or ()) <= set(hash_set.classifications):
+            raise MalformedError(f"a view of {hash_set_id} has a classification that it lacks")
+    for ids in named:
+        _verify_sorted(ids, "members")
+        for member_id in ids:
+            if member_id != EVERYBODY and member_id not in members:
+                raise MalformedError(f"hash set {hash_set_id} names no member {member_id!r:.70}")
+
+
+def _verify_sorted(values: tuple[str, ...], what: str) -> None:
+    if list(values) != sorted(set(values)):
+        raise MalformedError(f"{what} are written sorted, each once")
+
+
+def _grants(granted: tuple[str, ...], member_id: MemberId | str) -> bool:
+    return EVERYBODY in granted or member_id in granted

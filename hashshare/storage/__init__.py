@@ -1,0 +1,1 @@
+"""All that is kept: the database through asyncpg, and the blobs that it names."""

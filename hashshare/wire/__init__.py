@@ -1,0 +1,1 @@
+"""Everything that crosses the network or a file: its documents, read and written."""

@@ -1,0 +1,156 @@
+"""The SQL of views against ``domain.policy.attributes_in``."""
+
+from collections.abc import AsyncIterator
+from itertools import pairwise
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hashshare.domain.fold import Fold
+from hashshare.domain.hashes import HashAlgorithm, HashValue
+from hashshare.domain.names import MemberId
+from hashshare.domain.policy import Dispute, View, attributes_in
+from hashshare.domain.records import Record
+from hashshare.domain.registry import Keys, Member, Registry
+from hashshare.storage import evaluation, notices, publications
+from hashshare.storage.evaluation import EvaluationRepository
+from tests.strategies import JURISDICTIONS, MEMBERS, histories, views
+
+REGISTRY = Registry(
+    coalition="Test",
+    log="test.example/log",
+    version=1,
+    governance=Keys(keys=()),
+    publishers=Keys(keys=()),
+    members={m: Member(name=m, jurisdiction=JURISDICTIONS[m]) for m in MEMBERS},
+)
+
+INSERT_MEMBERS = "INSERT INTO member (member_id) SELECT unnest($1::text[])"
+INSERT_HASH_SET = "INSERT INTO hash_set (hash_set_id) VALUES ('s') RETURNING hash_set_no"
+INSERT_HASH = "INSERT INTO hash VALUES ($1, $2, $3, $4)"
+COUNT_HASHES = "UPDATE hash_set SET last_hash_id = $2 WHERE hash_set_no = $1"
+INSERT_ASSERTION = """
+    INSERT INTO assertion (hash_set_no, hash_id, member_no, sequence, record, classification,
+                           media, basis)
+    SELECT $1, $2, member_no, $4, $5, $6, $7, $8 FROM member WHERE member_id = $3
+"""
+INSERT_DISPUTE = """
+    INSERT INTO dispute (hash_set_no, hash_id, member_no, sequence, reason)
+    SELECT $1, $2, member_no, $4, $5 FROM member WHERE member_id = $3
+"""
+INSERT_TOUCHED = """
+    INSERT INTO touched (hash_set_no, log_index, part, hash_ids) VALUES ($1, $2, 0, $3)
+"""
+
+History = list[tuple[MemberId, list[Record]]]
+
+
+class RolledBack(Exception):
+    """Ends a transaction."""
+
+
+async def _store(
+    connection: asyncpg.Connection, fold: Fold, touched: list[set[HashValue]]
+) -> tuple[int, dict[HashValue, int]]:
+    """Write a fold's state into the tables, as submissions leave it."""
+    # A submission is only there to be named by "touched".
+    await connection.execute("SET LOCAL session_replication_role = replica")
+    await connection.execute(INSERT_MEMBERS, MEMBERS)
+    hash_set_no = await connection.fetchval(INSERT_HASH_SET)
+    ids = {value: number for number, value in enumerate(fold.opinions, 1)}
+    await connection.execute(COUNT_HASHES, hash_set_no, len(ids))
+    for value, hash_id in ids.items():
+        place = (hash_set_no, hash_id)
+        await connection.execute(INSERT_HASH, *place, value.algorithm, value.value)
+        for member, opinion in fold.opinions[value].items():
+            match opinion.dispute:
+                case Dispute(reason, log_index):
+                    row = (*place, member, log_index + 1, reason)
+                    await connection.execute(INSERT_DISPUTE, *row)
+            for a in opinion.assertions.values():
+                said = (a.log_index + 1, a.record, a.classification, a.media, a.basis)
+                await connection.execute(INSERT_ASSERTION, *place, member, *said)
+    for log_index, values in enumerate(touched):
+        if values:
+            changed = sorted(ids[value] for value in values)
+            await connection.execute(INSERT_TOUCHED, hash_set_no, log_index, changed)
+    return hash_set_no, ids
+
+
+@pytest.fixture
+async def connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(dsn)
+    yield connection
+    await connection.close()
+
+
+@given(histories, views, st.integers(0, 8), st.sampled_from([0.0, 2.0]), st.integers(1, 5))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_a_view_in_sql_equals_the_domain(
+    connection: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    history: History,
+    view: View,
+    covered: int,
+    share: float,
+    batch_size: int,
+) -> None:
+    """Of all hashes, and of those that some last submissions touched, with either join."""
+    monkeypatch.setattr(evaluation, "NESTED_LOOP_SHARE", share)
+    fold = Fold()
+    touched = [fold.apply(m, records, log_index=i) for i, (m, records) in enumerate(history)]
+    with pytest.raises(RolledBack):
+        async with connection.transaction():
+            hash_set_no, _ = await _store(connection, fold, touched)
+            for start in (None, covered):
+                chosen = fold.opinions if start is None else set().union(*touched[start:])
+                expected = {
+                    value: attributes_in(view, fold.stances(value), JURISDICTIONS)
+                    for value in chosen
+                }
+                found = await _evaluate(
+                    connection, hash_set_no, view, start, len(history), batch_size
+                )
+                assert found == expected
+            raise RolledBack
+
+
+async def _evaluate(
+    connection: asyncpg.Connection,
+    hash_set_no: int,
+    view: View,
+    covered: int | None,
+    log_size: int,
+    batch_size: int,
+) -> dict[HashValue, bytes | None]:
+    repository = EvaluationRepository(connection)
+    span = await repository.measure(hash_set_no, covered=covered, log_size=log_size)
+    found: list[tuple[HashValue, bytes | None]] = []
+    async for part in repository.evaluate(span, view, REGISTRY, batch_size=batch_size):
+        assert 1 <= len(part.values) <= batch_size
+        values = [HashValue(part.algorithm, value) for value in part.values]
+        found += zip(values, part.attributes, strict=True)
+    for (one, _), (other, _) in pairwise(found):
+        assert _order(one) < _order(other)
+    return dict(found)
+
+
+def _order(value: HashValue) -> tuple[HashAlgorithm, bytes]:
+    return value.algorithm, value.algorithm.key(value.value)
+
+
+MODULES = [evaluation, notices, publications]
+STATEMENTS = {
+    f"{module.__name__}.{name}": text
+    for module in MODULES
+    for name, text in vars(module).items()
+    if name.isupper() and isinstance(text, str) and not name.startswith("_") and " " in text
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+async def test_every_statement_is_valid(connection: asyncpg.Connection, name: str) -> None:
+    """PostgreSQL parses it, and every table, column and type it names exists."""
+    await connection.prepare(STATEMENTS[name])

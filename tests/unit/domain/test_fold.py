@@ -1,0 +1,188 @@
+"""The fold, rule by rule as docs/protocol.md section 3 says them, and as laws."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hashshare.domain.fold import Fold
+from hashshare.domain.hashes import HashAlgorithm, HashValue
+from hashshare.domain.names import MemberId
+from hashshare.domain.policy import Basis, Dispute, DisputeReason, Media, QuorumOf, View
+from hashshare.domain.records import AssertRecord, DisputeRecord, Record, WithdrawRecord
+from tests.strategies import ALGORITHMS, JURISDICTIONS, MEMBERS, histories, views
+
+SHA256 = HashAlgorithm.SHA256
+ACME, BETA, GAMMA = MEMBERS
+ITEM = {SHA256: b"\x01" * 32}
+VALUE = HashValue(SHA256, b"\x01" * 32)
+ANY = View(basis="any")
+
+
+def vouch(classification: str = "A1", record: str = "", **fields: object) -> AssertRecord:
+    """An assertion of ``ITEM``."""
+    rest: dict[str, object] = {"media": None, "basis": Basis.REVIEWED} | fields
+    return AssertRecord(record=record, hashes=ITEM, classification=classification, **rest)
+
+
+def fold(*submissions: tuple[MemberId, Record]) -> Fold:
+    """The fold of submissions of one record each."""
+    state = Fold()
+    for index, (member, record) in enumerate(submissions):
+        state.apply(member, [record], log_index=index)
+    return state
+
+
+def entry(state: Fold, view: View = ANY) -> object:
+    """The attributes of ``ITEM`` in a view, None if it is not listed."""
+    attributes = state.entries(view, SHA256, JURISDICTIONS).get(VALUE.value)
+    return None if attributes is None else json.loads(attributes)
+
+
+def test_a_second_opinion_never_overwrites_a_first() -> None:
+    """One hash is one entry, and each member stays in it."""
+    assert entry(fold((ACME, vouch("A1")), (BETA, vouch("B1")))) == {
+        "by": {"acme": "A1", "beta": "B1"}
+    }
+
+
+def test_the_latest_assertion_of_a_member_is_its_stance() -> None:
+    """Re-asserting with another classification replaces the first."""
+    assert entry(fold((ACME, vouch("A1")), (ACME, vouch("B1")))) == {"by": {"acme": "B1"}}
+
+
+def test_the_same_assertion_again_keeps_its_place_in_the_log() -> None:
+    """Otherwise it would outrun a later one under another record id."""
+    state = fold((ACME, vouch("A1")), (ACME, vouch("A2", record="r1")), (ACME, vouch("A1")))
+
+    assert entry(state) == {"by": {"acme": "A2"}}
+
+
+def test_the_greatest_record_decides_within_one_submission() -> None:
+    """So that the order of lines does not matter."""
+    state = Fold()
+    state.apply(ACME, [vouch("B1", "r2"), vouch("A1", "r1")], log_index=0)
+
+    assert entry(state) == {"by": {"acme": "B1"}}
+
+
+def test_withdrawing_a_record_leaves_the_other_records() -> None:
+    """Two items of a member may share a perceptual hash."""
+    gone = WithdrawRecord(record="r2", hashes={})
+    state = fold((ACME, vouch("A1", "r1")), (ACME, vouch("A2", "r2")), (ACME, gone))
+
+    assert entry(state) == {"by": {"acme": "A1"}}
+
+
+def test_withdrawing_a_hash_takes_back_all_of_the_member_and_nothing_of_others() -> None:
+    """Assertions under any record id, and its dispute."""
+    gone = WithdrawRecord(record="", hashes=ITEM)
+    state = fold((ACME, vouch(record="r1")), (ACME, vouch()), (BETA, vouch()), (ACME, gone))
+
+    assert entry(state) == {"by": {"beta": "A1"}}
+
+
+def test_a_dispute_takes_the_hash_out_until_the_disputer_takes_it_back() -> None:
+    """Another assertion by somebody else does not bring it back."""
+    dispute = DisputeRecord(hashes=ITEM, reason=DisputeReason.COLLISION)
+    state = fold((ACME, vouch()), (BETA, dispute), (GAMMA, vouch()))
+    assert entry(state) is None
+
+    state.apply(BETA, [WithdrawRecord(record="", hashes=ITEM)], log_index=9)
+    assert entry(state) == {"by": {"acme": "A1", "gamma": "A1"}}
+
+
+def test_a_dispute_below_the_limit_is_shown_and_does_not_remove() -> None:
+    """The limit is part of the view."""
+    dispute = DisputeRecord(hashes=ITEM, reason=DisputeReason.ADULT)
+    state = fold((ACME, vouch()), (BETA, dispute))
+
+    assert entry(state, View(dispute_limit=2)) == {"by": {"acme": "A1"}, "disputes": 1}
+
+
+def test_a_dispute_ends_the_members_own_assertion_and_the_reverse() -> None:
+    """A member has one stance on a hash."""
+    dispute = DisputeRecord(hashes=ITEM, reason=DisputeReason.OTHER)
+    state = fold((ACME, vouch()), (ACME, dispute))
+    assert state.stances(VALUE) == {ACME: Dispute(DisputeReason.OTHER, 1)}
+
+    state.apply(ACME, [vouch("A2")], log_index=2)
+    assert entry(state) == {"by": {"acme": "A2"}}
+
+
+def test_only_own_reviews_count_unless_the_view_says_otherwise() -> None:
+    """Relayed assertions echo each other."""
+    state = fold((ACME, vouch(basis=Basis.RELAYED)))
+
+    assert entry(state, View()) is None
+    assert entry(state, ANY) == {"by": {"acme": "A1"}}
+
+
+@pytest.mark.parametrize(("quorum", "listed"), [(1, True), (2, True), (3, False)])
+def test_the_quorum_counts_distinct_members(quorum: int, listed: bool) -> None:
+    """Two members, one of them twice, are two."""
+    state = fold((ACME, vouch(record="r1")), (ACME, vouch(record="r2")), (BETA, vouch()))
+
+    assert (entry(state, View(quorum=quorum)) is not None) is listed
+
+
+def test_the_quorum_may_count_jurisdictions() -> None:
+    """acme and beta share one."""
+    view = View(quorum=2, quorum_of=QuorumOf.JURISDICTIONS)
+
+    assert entry(fold((ACME, vouch()), (BETA, vouch())), view) is None
+    assert entry(fold((ACME, vouch()), (GAMMA, vouch())), view) is not None
+
+
+def test_names_may_be_hidden() -> None:
+    """Then members are counted, and classifications are listed."""
+    state = fold((ACME, vouch("B1")), (BETA, vouch("A1")))
+
+    assert entry(state, View(show_members=False)) == {
+        "classifications": ["A1", "B1"],
+        "members": 2,
+    }
+
+
+def test_media_is_given_only_if_all_who_state_it_agree() -> None:
+    """A disagreement is not settled by the fold."""
+    image = vouch(media=Media.IMAGE)
+
+    assert entry(fold((ACME, image), (BETA, vouch()))) == {
+        "by": {"acme": "A1", "beta": "A1"},
+        "media": "image",
+    }
+    video = vouch(media=Media.VIDEO)
+    assert entry(fold((ACME, image), (BETA, video))) == {"by": {"acme": "A1", "beta": "A1"}}
+
+
+@given(histories, views, st.sampled_from(ALGORITHMS))
+def test_only_touched_hashes_change(
+    history: list[tuple[MemberId, list[Record]]], view: View, algorithm: HashAlgorithm
+) -> None:
+    """The publisher looks at nothing else."""
+    state = Fold()
+    for index, (member, records) in enumerate(history):
+        before = state.entries(view, algorithm, JURISDICTIONS)
+        touched = state.apply(member, records, log_index=index)
+        after = state.entries(view, algorithm, JURISDICTIONS)
+
+        changed = {v for v in before.keys() | after.keys() if before.get(v) != after.get(v)}
+        assert changed <= {value.value for value in touched}
+
+
+@given(histories, views, st.sampled_from(ALGORITHMS))
+def test_a_submission_twice_is_as_good_as_once(
+    history: list[tuple[MemberId, list[Record]]], view: View, algorithm: HashAlgorithm
+) -> None:
+    """Repeating a submission at once changes no list."""
+    once, twice = Fold(), Fold()
+    for index, (member, records) in enumerate(history):
+        once.apply(member, records, log_index=2 * index)
+        twice.apply(member, records, log_index=2 * index)
+        twice.apply(member, records, log_index=2 * index + 1)
+
+    assert once.entries(view, algorithm, JURISDICTIONS) == twice.entries(
+        view, algorithm, JURISDICTIONS
+    )
