@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import rfc8785
 
@@ -34,8 +34,9 @@ def encode(document: JsonValue) -> bytes:
 def decode(data: bytes, *, max_bytes: int) -> dict[str, JsonValue]:
     """Return the JSON object whose canonical form is ``data``.
 
-    Whatever is not its own canonical form is refused: duplicate names, spaces, ``1.0``,
-    needless escapes, another order. So two readers never understand it differently.
+    Whatever is not its own canonical form is refused: duplicate names, spaces, needless
+    escapes, another order. So two readers never understand it differently. Of numbers only
+    integers from 0 to 2^53 - 1 are accepted.
 
     Args:
         data: As it came from the network.
@@ -47,7 +48,12 @@ def decode(data: bytes, *, max_bytes: int) -> dict[str, JsonValue]:
     if len(data) > max_bytes:
         raise MalformedError(f"a document of {len(data)} bytes; at most {max_bytes} are accepted")
     try:
-        document = json.loads(data.decode("utf-8"))
+        document = json.loads(
+            data.decode("utf-8"),
+            parse_int=_parse_number,
+            parse_float=_refuse_number,
+            parse_constant=_refuse_number,
+        )
     except (ValueError, RecursionError) as error:
         raise MalformedError("not JSON") from error
     if not isinstance(document, dict):
@@ -55,3 +61,13 @@ def decode(data: bytes, *, max_bytes: int) -> dict[str, JsonValue]:
     if encode(document) != data:
         raise MalformedError("not in canonical form (RFC 8785)")
     return document
+
+
+def _parse_number(text: str) -> int:
+    # Upwards, the 2^53 - 1 of RFC 8785 is checked by encode().
+    return _refuse_number(text) if text.startswith("-") else int(text)
+
+
+def _refuse_number(_: str) -> NoReturn:
+    # The rule is ours: RFC 8785 has fractions, but protocol.md section 1 has not.
+    raise MalformedError("a number is an integer from 0 to 2^53 - 1")

@@ -44,5 +44,5 @@ def parse_digest(text: str) -> str:
         MalformedError: It is not.
     """
     if not _DIGEST.fullmatch(text):
-        raise MalformedError(f"not a SHA-256 digest in lower-case hex: {text!r:.80}")
+        raise MalformedError(f"not a SHA-256 digest in lower-case hex: {text!r:.40}")
     return text

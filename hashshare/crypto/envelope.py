@@ -63,10 +63,10 @@ def statement_id(payload_type: str, payload: bytes) -> str:
 
 
 def seal(payload: bytes, payload_type: str, keys: Sequence[PrivateKey]) -> Envelope:
-    """Return ``payload`` signed with each of ``keys``."""
+    """Return ``payload`` signed with each of ``keys``; once with a key that is listed twice."""
     message = pae(payload_type, payload)
-    signatures = [Signature(key.public.key_id, key.sign(message)) for key in keys]
-    return Envelope(payload_type, payload, tuple(sorted(signatures, key=lambda s: s.key_id)))
+    signatures = {key.public.key_id: key.sign(message) for key in keys}
+    return Envelope(payload_type, payload, tuple(Signature(*s) for s in sorted(signatures.items())))
 
 
 def parse_envelope(data: bytes) -> Envelope:
@@ -106,7 +106,10 @@ def unseal(
         MalformedError: The payload is of another type.
         SignatureInvalidError: Too few of ``keys`` signed, or a signature that names one
             of them is not by it.
+        RuntimeError: ``threshold`` is less than 1: anything would pass.
     """
+    if threshold < 1:
+        raise RuntimeError("a threshold is at least 1")
     if envelope.payload_type != payload_type:
         raise MalformedError(f"expected {payload_type}, not {envelope.payload_type!r:.80}")
     message = pae(envelope.payload_type, envelope.payload)

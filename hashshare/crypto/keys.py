@@ -138,12 +138,19 @@ def write_private_key(path: Path, key: PrivateKey) -> None:
 
     Raises:
         FileExistsError: There is a file; a key is never overwritten.
+        OSError: It cannot be written; no file is left.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key.to_pem())
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key.to_pem())
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_directory(path.parent)
+    except BaseException:
+        # Half a key would stand in the way of the next attempt.
+        path.unlink(missing_ok=True)
+        raise
 
 
 def prove_possession(key: PrivateKey, *, member: str, origin: str, context: str) -> bytes:
@@ -170,6 +177,15 @@ def verify_possession(
         public.verify(proof, _possession(public, member, origin, context))
     except SignatureInvalidError as error:
         raise KeyUnsafeError("possession of the key is not proven") from error
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a file's name as durable as its contents."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _possession(public: PublicKey, member: str, origin: str, context: str) -> bytes:

@@ -120,6 +120,7 @@ def verify_inclusion(
     """
     if not 0 <= index < size:
         raise ProofInvalidError(f"no leaf {index} in a tree of size {size}")
+    _verify_lengths(proof)
     fn, sn, value = index, size - 1, leaf
     for sibling in proof:
         if sn == 0:
@@ -145,13 +146,18 @@ def verify_consistency(
 
     Source: RFC 9162 section 2.1.4.2.
     """
-    if old_size == 0 or old_size == new_size:
-        same = old_root == (new_root if old_size else EMPTY_ROOT)
-        if proof or not same:
+    if not 0 <= old_size <= new_size:
+        raise ProofInvalidError(f"no proof from size {old_size} to {new_size}")
+    for size, root in ((old_size, old_root), (new_size, new_root)):
+        if size == 0 and root != EMPTY_ROOT:
+            raise ProofInvalidError("an empty tree has another root")
+    if old_size in (0, new_size):
+        if proof or (old_size and old_root != new_root):
             raise ProofInvalidError("trees of these sizes need an empty proof and equal roots")
         return
-    if not 0 < old_size < new_size or not proof:
-        raise ProofInvalidError(f"no proof from size {old_size} to {new_size}")
+    if not proof:
+        raise ProofInvalidError("the consistency proof is empty")
+    _verify_lengths(proof)
     # A tree of 2^k leaves is itself the first node of the proof.
     path = [old_root, *proof] if old_size.bit_count() == 1 else list(proof)
     if _consistent_roots(old_size, new_size, path) != (old_root, new_root):
@@ -230,6 +236,12 @@ def completed_nodes(size: int) -> Iterator[tuple[int, int]]:
     while size and size % (1 << (TILE_HEIGHT * level)) == 0:
         yield level, (size >> (TILE_HEIGHT * level)) - 1
         level += 1
+
+
+def _verify_lengths(proof: Sequence[bytes]) -> None:
+    # A node hashes its two children without a border between them.
+    if any(len(value) != HASH_BYTES for value in proof):
+        raise ProofInvalidError(f"a proof consists of hashes of {HASH_BYTES} bytes")
 
 
 def _path(index: int, start: int, end: int) -> list[Range]:

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from hashshare.crypto.encoding import decode_base64, encode_base64
 from hashshare.crypto.keys import PrivateKey, PublicKey
@@ -24,45 +24,91 @@ _KEY_ID: Final = re.compile(r"[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
-class NoteVerifier:
-    """A key that signs notes, by the name under which it does.
+class NamedKey:
+    """A key by the name under which it signs notes, in one way of signing.
 
     Attributes:
         name: For a log, its origin.
         public: The key.
+        kind: The type byte of signed-note.
+
+    Raises:
+        MalformedError: The name is empty, or holds a space, a plus or a control character.
     """
+
+    kind: ClassVar[int]
 
     name: str
     public: PublicKey
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise MalformedError(f"not a name of a key that signs notes: {self.name!r:.40}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a *vkey*, ``name+keyid+base64(type || key)``.
 
         Raises:
-            MalformedError: ``text`` is not that, or its key id is wrong.
+            MalformedError: ``text`` is not that, or its key id or type is wrong.
             KeyUnsafeError: The key is unsafe.
         """
         parts = text.split("+", 2)
-        if len(parts) != 3 or not _NAME.fullmatch(parts[0]) or not _KEY_ID.fullmatch(parts[1]):
+        if len(parts) != 3 or not _KEY_ID.fullmatch(parts[1]):
             raise MalformedError("a verifier key is written NAME+KEYID+BASE64")
         data = decode_base64(parts[2], length=33)
-        if data[0] != ED25519:
-            raise MalformedError(f"unknown type of verifier key: {data[0]}")
-        verifier = cls(parts[0], PublicKey(data[1:]))
-        if verifier.key_id.hex() != parts[1]:
+        if data[0] != cls.kind:
+            raise MalformedError(f"expected a verifier key of type {cls.kind}, not {data[0]}")
+        key = cls(parts[0], PublicKey(data[1:]))
+        if key.key_id.hex() != parts[1]:
             raise MalformedError("the key id is not that of the key")
-        return verifier
+        return key
 
     def __str__(self) -> str:
-        data = bytes([ED25519]) + self.public.raw
+        data = bytes([self.kind]) + self.public.raw
         return f"{self.name}+{self.key_id.hex()}+{encode_base64(data)}"
 
     @property
     def key_id(self) -> bytes:
         """4 bytes that let a reader find the key."""
-        data = self.name.encode() + b"\n" + bytes([ED25519]) + self.public.raw
+        data = self.name.encode() + b"\n" + bytes([self.kind]) + self.public.raw
         return hashlib.sha256(data).digest()[:4]
+
+
+@dataclass(frozen=True, slots=True)
+class NoteVerifier(NamedKey):
+    """A key whose signatures are over the text of a note."""
+
+    kind: ClassVar[int] = ED25519
+
+
+@dataclass(frozen=True, slots=True)
+class NoteSignature:
+    """What a signature line says: who claims to have signed, and the signature."""
+
+    name: str
+    key_id: bytes
+    value: bytes
+
+    def __str__(self) -> str:
+        return f"— {self.name} {encode_base64(self.key_id + self.value)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SignedText:
+    """A note as it is written, none of its signatures verified yet.
+
+    Attributes:
+        text: Ends with a line feed.
+        signatures: At least one; each name and key id once.
+    """
+
+    text: str
+    signatures: tuple[NoteSignature, ...]
+
+    def encode(self) -> bytes:
+        """Return the one byte form."""
+        return "\n".join([self.text, *map(str, self.signatures), ""]).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +123,9 @@ class NoteSigner:
         """What others verify its notes with."""
         return NoteVerifier(self.name, self.key.public)
 
-    def sign(self, text: str) -> str:
-        """Return the signature line over ``text``, with its line feed."""
-        signature = self.verifier.key_id + self.key.sign(text.encode())
-        return f"— {self.name} {encode_base64(signature)}\n"
+    def sign(self, text: str) -> NoteSignature:
+        """Return the signature over ``text``."""
+        return NoteSignature(self.name, self.verifier.key_id, self.key.sign(text.encode()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +138,20 @@ class Note:
 
 def sign_note(text: str, signers: Sequence[NoteSigner]) -> bytes:
     """Return ``text``, which ends with a line feed, signed by each signer."""
-    return (text + "\n" + "".join(signer.sign(text) for signer in signers)).encode()
+    return SignedText(text, tuple(signer.sign(text) for signer in signers)).encode()
+
+
+def parse_note(data: bytes) -> SignedText:
+    """Return the note whose one byte form is ``data``; nothing in it is verified.
+
+    Raises:
+        MalformedError: ``data`` is not that, or is too long.
+    """
+    text, lines = _split(data)
+    signatures = tuple(_parse_signature(line) for line in lines)
+    if len({(s.name, s.key_id) for s in signatures}) != len(signatures):
+        raise MalformedError("a note has one signature of each key")
+    return SignedText(text, signatures)
 
 
 def open_note(data: bytes, verifiers: Iterable[NoteVerifier]) -> Note:
@@ -106,22 +164,16 @@ def open_note(data: bytes, verifiers: Iterable[NoteVerifier]) -> Note:
         MalformedError: ``data`` is no note.
         SignatureInvalidError: None of ``verifiers`` signed it, or a signature is false.
     """
-    text, lines = _split(data)
+    note = parse_note(data)
     known = {(v.name, v.key_id): v for v in verifiers}
     verified: list[NoteVerifier] = []
-    seen: set[tuple[str, bytes]] = set()
-    for line in lines:
-        name, signature = _parse_signature(line)
-        claim = (name, signature[:4])
-        if claim in seen:
-            raise MalformedError("a note has one signature of each key")
-        seen.add(claim)
-        if (verifier := known.get(claim)) is not None:
-            verifier.public.verify(signature[4:], text.encode())
+    for signature in note.signatures:
+        if (verifier := known.get((signature.name, signature.key_id))) is not None:
+            verifier.public.verify(signature.value, note.text.encode())
             verified.append(verifier)
     if not verified:
         raise SignatureInvalidError("the note has no signature of a known key")
-    return Note(text, tuple(verified))
+    return Note(note.text, tuple(verified))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +240,7 @@ def _split(data: bytes) -> tuple[str, list[str]]:
         whole = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise MalformedError("a note is UTF-8") from error
-    if any(ord(c) < 0x20 and c != "\n" for c in whole):
+    if any(c < " " and c != "\n" for c in whole):
         raise MalformedError("a note has no control characters but line feeds")
     # The last blank line, since the text may hold blank lines.
     text, separator, signatures = whole.rpartition("\n\n")
@@ -200,11 +252,11 @@ def _split(data: bytes) -> tuple[str, list[str]]:
     return text + "\n", lines
 
 
-def _parse_signature(line: str) -> tuple[str, bytes]:
+def _parse_signature(line: str) -> NoteSignature:
     match = _SIGNATURE.fullmatch(line)
     if match is None or not _NAME.fullmatch(match[1]):
         raise MalformedError("not a signature line of a note")
-    signature = decode_base64(match[2])
-    if len(signature) < 5:
+    data = decode_base64(match[2])
+    if len(data) < 5:
         raise MalformedError("a note's signature is too short")
-    return match[1], signature
+    return NoteSignature(match[1], data[:4], data[4:])

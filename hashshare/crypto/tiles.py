@@ -14,7 +14,8 @@ from hashshare.errors import MalformedError
 TILE_WIDTH: Final = 256
 
 _LEVEL: Final = re.compile(r"entries|0|[1-9]|[1-5][0-9]|6[0-3]")
-_PATH: Final = re.compile(r"((?:x[0-9]{3}/)*)([0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
+# 15 digits are enough for a log of 2^57 leaves, and keep every index within 64 bits.
+_PATH: Final = re.compile(r"((?:x[0-9]{3}/){0,4})([0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,12 @@ def parse_tile_path(text: str) -> Tile:
     """
     level, _, rest = text.partition("/")
     match = _PATH.fullmatch(rest)
-    if not _LEVEL.fullmatch(level) or match is None or len(rest) > 40:
+    if not _LEVEL.fullmatch(level) or match is None:
         raise MalformedError(f"not a tile: {text!r:.80}")
     index = int(match[1].replace("x", "").replace("/", "") + match[2])
     width = int(match[3] or TILE_WIDTH)
     tile = Tile(None if level == "entries" else int(level), index, width)
-    if tile.path() != text:
+    if width > TILE_WIDTH or tile.path() != text:
         raise MalformedError(f"not the canonical path of a tile: {text!r:.80}")
     return tile
 

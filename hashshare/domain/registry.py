@@ -159,6 +159,10 @@ class Registry(Document, frozen=True):
             return False
         return Role.CONTRIBUTOR in member.roles and _grants(hash_set.contributors, member_id)
 
+    def readable_sets(self, member_id: str) -> list[HashSetId]:
+        """Return the hash sets that a member may pull, sorted."""
+        return [HashSetId(s) for s in sorted(self.hash_sets) if self.may_read(member_id, s)]
+
     def with_member(self, member_id: str, member: Member, *, new: bool = False) -> "Registry":
         """Return the next version, in which the member is as given.
 

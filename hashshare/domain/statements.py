@@ -10,8 +10,9 @@ from typing import Annotated, Final
 
 import msgspec
 
-from hashshare.crypto.envelope import Envelope, statement_id, unseal
-from hashshare.crypto.keys import PublicKey
+from hashshare.crypto import canonical
+from hashshare.crypto.envelope import Envelope, seal, statement_id, unseal
+from hashshare.crypto.keys import PrivateKey, PublicKey
 from hashshare.domain.documents import (
     Count,
     Digest,
@@ -21,6 +22,7 @@ from hashshare.domain.documents import (
     Origin,
     Time,
     decode_document,
+    encode_document,
 )
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.registry import Registry, Status
@@ -237,6 +239,28 @@ def read_registry_statement(envelope: Envelope, governance: Registry) -> Registr
     if statement.log != governance.log:
         raise MixAndMatchError(f"this log is {governance.log!r}, the statement is of another")
     return statement
+
+
+def seal_registry(
+    registry: Registry, keys: list[PrivateKey], *, reason: str, created_at: str
+) -> tuple[bytes, bytes]:
+    """Return the statement that puts ``registry`` into force, and its document, as bytes.
+
+    Args:
+        registry: The next version.
+        keys: Governance keys of the version in force, at least its threshold.
+        reason: Why, for those who read the log.
+        created_at: As ``names.format_time`` writes it.
+    """
+    document = encode_document(registry)
+    statement = RegistryStatement(
+        created_at=created_at,
+        document=NamedDocument(sha256=canonical.digest(document), size=len(document)),
+        log=registry.log,
+        reason=reason,
+        version=registry.version,
+    )
+    return seal(encode_document(statement), REGISTRY_TYPE, keys).encode(), document
 
 
 def read_publication(envelope: Envelope, publishers: list[PublicKey], log: str) -> Publication:

@@ -60,6 +60,11 @@ class News:
         self._verify_fresh()
         return self._versions.get(hash_set, Version(0))
 
+    async def wait_until_known(self) -> None:
+        """Wait until the database was read for the first time."""
+        while self._read_at is None:
+            await self._changed.wait()
+
     async def wait_for_version(
         self, hash_set: HashSetId, *, after: Version, timeout_seconds: float
     ) -> Version:
@@ -92,11 +97,15 @@ class News:
         async with repository.listen(self._hear):
             # Notices were missed until here.
             self._membership_epoch += 1
+            self._wake()
             while True:
                 async with asyncio.timeout(STALE_SECONDS):
                     newest = await repository.read_newest()
+                is_first = self._read_at is None
                 self._read_at = monotonic()
                 self._learn(newest.versions, newest.log_size)
+                if is_first:
+                    self._wake()
                 await asyncio.sleep(POLL_SECONDS)
 
     def _hear(self, notice: str) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -96,15 +96,12 @@ class Draft:
     async def discard(self) -> None:
         """Remove what was written, unless it was kept."""
         with _translated():
-            try:
-                # What was buffered is written first: a writer cannot be aborted.
+            # What was buffered is written first: a writer cannot be aborted. After keep() this
+            # fails, since it is closed.
+            with suppress(OSError, BaseError):
                 await self._writer.close()
-            except (OSError, BaseError):
-                pass
-            try:
+            with suppress(FileNotFoundError):
                 await obstore.delete_async(self._store, self._path)
-            except FileNotFoundError:
-                return
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +153,8 @@ class Blobs:
 
     async def add_artifact_file(self, path: Path) -> Blob:
         """Store the artifact that is the file ``path``; see ``add_artifact``."""
-        return await self.add_artifact(_read_file(path), max_bytes=path.stat().st_size)
+        size = (await asyncio.to_thread(path.stat)).st_size
+        return await self.add_artifact(_read_file(path), max_bytes=size)
 
     async def find_size(self, kind: BlobKind, name: str) -> int | None:
         """Return the size of a blob in bytes, as stored, None if there is none."""
@@ -194,10 +192,8 @@ class Blobs:
     async def remove(self, kind: BlobKind, name: str) -> None:
         """Remove a blob that nothing refers to any more; idempotent."""
         with _translated():
-            try:
+            with suppress(FileNotFoundError):
                 await obstore.delete_async(self.store, _path(kind, name))
-            except FileNotFoundError:
-                return
 
 
 @contextmanager

@@ -4,6 +4,7 @@ One row a change would take twice the space and ten times the time to read.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -37,6 +38,33 @@ class _Columns(msgspec.Struct, array_like=True, frozen=True):
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(_Columns)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRun:
+    """Some changes of one list in one version, as one row.
+
+    Attributes:
+        first_key: Key of the first one.
+        last_key: Key of the last one.
+        count: Changes.
+        data: See ``pack_changes``.
+    """
+
+    first_key: bytes
+    last_key: bytes
+    count: int
+    data: bytes
+
+
+def pack_run(algorithm: HashAlgorithm, changes: Sequence[Change]) -> PackedRun:
+    """Pack changes that are in key order, at least one and at most ``RUN_LENGTH``."""
+    return PackedRun(
+        first_key=algorithm.key(changes[0].value),
+        last_key=algorithm.key(changes[-1].value),
+        count=len(changes),
+        data=pack_changes(changes),
+    )
 
 
 def pack_changes(changes: Sequence[Change]) -> bytes:

@@ -152,7 +152,8 @@ def _data(field: Field, rows: Indexes) -> bytes | Bytes2D | None:
                 return b""
             begins = texts.ends[chosen] - length
             packed = np.frombuffer(texts.data, dtype=np.uint8)
-            return packed[begins[:, None] + np.arange(length)]
+            gathered: Bytes2D = packed[begins[:, None] + np.arange(length)]
+            return gathered
 
 
 def _adjoin(rows: Indexes) -> bool:

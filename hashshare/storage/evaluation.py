@@ -12,11 +12,7 @@ from typing import Final
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.policy import QuorumOf, View
 from hashshare.domain.registry import Registry
-
 from hashshare.storage.database import Connection, Record
-
-NESTED_LOOP_SHARE: Final = 0.05
-"""Below this share of a hash set, its hashes are looked up one by one, and else scanned."""
 
 _MOST_ENCODED: Final = 65_536
 
@@ -27,38 +23,37 @@ _TOUCHED: Final = """
           FROM touched CROSS JOIN LATERAL unnest(hash_ids) AS touched_id
          WHERE hash_set_no = $1 AND log_index >= $2 AND log_index < $3
            AND touched_id BETWEEN $4 AND $5
-    ),
+    )
 """
 _ALL: Final = """
     WITH chosen AS (
         SELECT hash_id
           FROM hash
          WHERE hash_set_no = $1 AND hash_id BETWEEN $4 AND $5 AND $2::bigint < $3::bigint
-    ),
+    )
 """
 
-# $6 quorum, $7 quorum of jurisdictions, $8 relayed assertions count, $9 dispute_limit,
-# $10 classifications, $11 sources, $12 media, $13 show_members,
-# $14 members, $15 jurisdictions of these
+# How: $6 quorum, $7 quorum of jurisdictions, $8 relayed assertions count, $9 dispute_limit,
+# $10 classifications, $11 sources, $12 media, $13 show_members, and at the place of each
+# member's number $14 its id, $15 its jurisdiction.
+#
+# One hash after the other, by index: statistics lag behind a bulk import by minutes, and with
+# wrong ones the planner's own joins take a time that grows with the square of the number.
 _EVALUATION: Final = """
-    stance AS (
-        -- Of a member's assertions in force, the one that speaks for it: its latest, and of
-        -- one submission the greatest record id. With a dispute in force there is none.
-        SELECT DISTINCT ON (hash_id, member_no)
-               hash_id, member_no, classification, media, basis
-          FROM chosen JOIN assertion USING (hash_id)
-         WHERE hash_set_no = $1 AND ended_in IS NULL AND hash_id BETWEEN $4 AND $5
-         ORDER BY hash_id, member_no, sequence DESC, record COLLATE "C" DESC
-    ),
-    voter AS (
-        SELECT member_no, member_id, jurisdiction
-          FROM unnest($14::text[], $15::text[]) AS listed (member_id, jurisdiction)
-               JOIN member USING (member_id)
-         WHERE $11::text[] IS NULL OR member_id = ANY ($11::text[])
-    ),
-    tally AS (
-        SELECT hash_id,
-               count(*) AS members,
+    SELECT algorithm, value,
+           CASE WHEN (CASE WHEN $7::boolean THEN jurisdictions ELSE members END) >= $6::integer
+                 AND disputes < $9::integer
+           THEN
+               -- RFC 8785: names sorted, no space. Nothing here needs an escape.
+               CASE WHEN $13::boolean THEN '{"by":{"' || named || '"}'
+                    ELSE '{"classifications":["' || named || '"]' END
+               || CASE WHEN disputes > 0 THEN ',"disputes":' || disputes ELSE '' END
+               || CASE WHEN media = other_media THEN ',"media":"' || media || '"' ELSE '' END
+               || CASE WHEN $13::boolean THEN '}' ELSE ',"members":' || members || '}' END
+           END AS attributes
+      FROM chosen JOIN hash USING (hash_id)
+           CROSS JOIN LATERAL (
+        SELECT count(*) AS members,
                count(DISTINCT jurisdiction) AS jurisdictions,
                min(media) AS media,
                max(media) AS other_media,
@@ -69,34 +64,29 @@ _EVALUATION: Final = """
                    string_agg(DISTINCT classification COLLATE "C", '","'
                               ORDER BY classification COLLATE "C")
                END AS named
-          FROM stance JOIN voter USING (member_no)
+          FROM (
+            -- Of a member's assertions in force, the one that speaks for it: its latest, and
+            -- of one submission the greatest record id. Who disputes has none in force.
+            SELECT DISTINCT ON (member_no)
+                   ($14::text[])[member_no] AS member_id,
+                   ($15::text[])[member_no] AS jurisdiction,
+                   classification, media, basis
+              FROM assertion
+             WHERE hash_set_no = $1 AND hash_id = chosen.hash_id AND ended_in IS NULL
+             ORDER BY member_no, sequence DESC, record COLLATE "C" DESC
+          ) AS stance
          WHERE ($8::boolean OR basis = 'reviewed')
            AND ($10::text[] IS NULL OR classification = ANY ($10::text[]))
+           AND ($11::text[] IS NULL OR member_id = ANY ($11::text[]))
            -- Not stated is none of the media.
            AND ($12::text[] IS NULL OR media = ANY ($12::text[]))
-         GROUP BY hash_id
-    ),
-    disputed AS (
-        SELECT hash_id, count(*) AS disputes
-          FROM chosen JOIN dispute USING (hash_id)
-         WHERE hash_set_no = $1 AND ended_in IS NULL AND hash_id BETWEEN $4 AND $5
-         GROUP BY hash_id
-    )
-    SELECT algorithm, value,
-           CASE WHEN (CASE WHEN $7::boolean THEN jurisdictions ELSE members END) >= $6::integer
-                 AND coalesce(disputes, 0) < $9::integer
-           THEN
-               -- RFC 8785: names sorted, no space. Nothing here needs an escape.
-               CASE WHEN $13::boolean THEN '{"by":{"' || named || '"}'
-                    ELSE '{"classifications":["' || named || '"]' END
-               || coalesce(',"disputes":' || disputes, '')
-               || CASE WHEN media = other_media THEN ',"media":"' || media || '"' ELSE '' END
-               || CASE WHEN $13::boolean THEN '}' ELSE ',"members":' || members || '}' END
-           END AS attributes
-      FROM chosen JOIN hash USING (hash_id)
-           LEFT JOIN tally USING (hash_id)
-           LEFT JOIN disputed USING (hash_id)
-     WHERE hash_set_no = $1 AND hash_id BETWEEN $4 AND $5
+           ) AS tally
+           CROSS JOIN LATERAL (
+        SELECT count(*) AS disputes
+          FROM dispute
+         WHERE hash_set_no = $1 AND hash_id = chosen.hash_id AND ended_in IS NULL
+           ) AS disputed
+     WHERE hash_set_no = $1
      ORDER BY algorithm,
               CASE WHEN algorithm IN ('pdq', 'photodna') THEN sha256(value) ELSE value END
 """
@@ -119,15 +109,14 @@ MEASURE_ALL: Final = """
     SELECT last_hash_id FROM hash_set WHERE hash_set_no = $1
 """
 
-# Statistics lag behind a bulk import by minutes, so the choice of joins is not left to them.
-JOIN_BY_LOOKUP: Final = """
-    SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-           set_config('enable_nestloop', 'on', true), set_config('enable_seqscan', 'off', true),
-           set_config('plan_cache_mode', 'force_custom_plan', true)
+READ_MEMBERS: Final = """
+    SELECT member_no, member_id FROM member
 """
-JOIN_BY_SCAN: Final = """
-    SELECT set_config('enable_hashjoin', 'on', true), set_config('enable_mergejoin', 'on', true),
-           set_config('enable_nestloop', 'off', true), set_config('enable_seqscan', 'on', true),
+
+PREPARE_PLANNER: Final = """
+    SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+           set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+           set_config('jit', 'off', true),
            set_config('plan_cache_mode', 'force_custom_plan', true)
 """
 
@@ -209,18 +198,23 @@ class EvaluationRepository:
         """
         if span.number == 0:
             return
-        few = span.number < NESTED_LOOP_SHARE * span.total
-        await self.connection.execute(JOIN_BY_LOOKUP if few else JOIN_BY_SCAN)
+        await self.connection.execute(PREPARE_PLANNER)
         statement = EVALUATE_ALL if span.covered is None else EVALUATE_TOUCHED
-        cursor = await self.connection.cursor(statement, *_arguments(span, view, registry))
+        members = await self._read_members()
+        cursor = await self.connection.cursor(statement, *_arguments(span, view, registry, members))
         encoded: dict[str | None, bytes | None] = {None: None}
         while rows := await cursor.fetch(batch_size):
             for algorithm, group in groupby(rows, key=_algorithm):
                 yield _to_evaluated(HashAlgorithm(algorithm), list(group), encoded)
 
+    async def _read_members(self) -> list[str]:
+        """Return at place ``n - 1`` the id of member number ``n``, "" when there is none."""
+        rows = await self.connection.fetch(READ_MEMBERS)
+        ids = {row["member_no"]: row["member_id"] for row in rows}
+        return [ids.get(number, "") for number in range(1, max(ids, default=0) + 1)]
 
-def _arguments(span: Span, view: View, registry: Registry) -> Sequence[object]:
-    members = registry.members
+
+def _arguments(span: Span, view: View, registry: Registry, members: list[str]) -> Sequence[object]:
     return (
         span.hash_set_no,
         span.covered or 0,
@@ -235,8 +229,8 @@ def _arguments(span: Span, view: View, registry: Registry) -> Sequence[object]:
         view.sources,
         view.media,
         view.show_members,
-        list(members),
-        [member.jurisdiction for member in members.values()],
+        members,
+        [registry.members[m].jurisdiction if m in registry.members else "" for m in members],
     )
 
 

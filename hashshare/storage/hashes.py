@@ -1,6 +1,5 @@
 """The dictionary of a hash set: each hash once, with a dense id."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +10,8 @@ from hashshare.domain.hashes import HashAlgorithm
 from hashshare.storage.copying import Constant, Field, Fixed, constant_int4, encode_rows, to_int4
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hashshare.storage.database import Connection
 
 # Kept for as long as the connection is; "IF NOT EXISTS" makes them at its first use.
@@ -160,7 +161,7 @@ class HashRepository:
         return len(missing)
 
     async def _stage(self, algorithm: HashAlgorithm, values: Bytes2D, begin: int) -> None:
-        fields: Sequence[Field] = (
+        fields: "Sequence[Field]" = (
             to_int4(np.arange(begin, begin + len(values))),
             Constant(algorithm.value.encode()),
             Fixed(values),
@@ -179,7 +180,7 @@ class HashRepository:
     ) -> None:
         if not len(ids):
             return
-        fields: Sequence[Field] = (
+        fields: "Sequence[Field]" = (
             constant_int4(hash_set_no),
             to_int4(ids),
             Constant(algorithm.value.encode()),

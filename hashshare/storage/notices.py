@@ -11,7 +11,6 @@ from typing import Final
 
 from hashshare.domain.changes import Version
 from hashshare.domain.names import HashSetId
-
 from hashshare.storage.database import Connection
 
 CHANNEL: Final = "hashshare"

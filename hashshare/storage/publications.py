@@ -6,11 +6,11 @@ from typing import Final
 
 from asyncpg.exceptions import UniqueViolationError
 
-from hashshare.domain.changes import Change, Version
+from hashshare.domain.changes import Version
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.names import HashSetId, ListName, ViewId
 from hashshare.errors import ConflictError
-from hashshare.storage.changes import pack_changes
+from hashshare.storage.changes import PackedRun
 from hashshare.storage.database import Connection, Record, verify_in_transaction
 
 READ_STATE: Final = """
@@ -76,6 +76,14 @@ COUNT_CHANGES: Final = """
      WHERE hash_set_id = $1 AND view = $2 AND algorithm = $3 AND version > $4 AND version <= $5
 """
 
+READ_STEPS: Final = """
+    -- $1 hash_set_id, $2 view, $3 algorithm, $4 base
+    SELECT view, algorithm, version, listed, count, bits, root, changes
+      FROM list_state JOIN hash_set USING (hash_set_no)
+     WHERE hash_set_id = $1 AND view = $2 AND algorithm = $3 AND version > $4 AND changes > 0
+     ORDER BY version
+"""
+
 INSERT_LIST: Final = """
     -- $1 hash_set_no, $2 view, $3 algorithm, $4 version, $5 listed, $6 count, $7 bits, $8 root,
     -- $9 changes
@@ -102,26 +110,6 @@ READ_RUNS: Final = """
        AND ($7::bytea IS NULL OR first_key < $7)
      ORDER BY version, part
 """
-
-READ_SNAPSHOT: Final = """
-    -- $1 hash_set_id, $2 view, $3 algorithm, $4 version, null for the latest
-    SELECT version, sha256, size, count
-      FROM snapshot JOIN hash_set USING (hash_set_no)
-     WHERE hash_set_id = $1 AND view = $2 AND algorithm = $3
-       AND ($4::bigint IS NULL OR version = $4)
-     ORDER BY version DESC
-     LIMIT 1
-"""
-
-INSERT_SNAPSHOT: Final = """
-    -- $1 hash_set_id, $2 view, $3 algorithm, $4 version, $5 sha256, $6 size, $7 count
-    INSERT INTO snapshot (hash_set_no, view, algorithm, version, sha256, size, count)
-    SELECT hash_set_no, $2, $3, $4, $5, $6, $7
-      FROM hash_set
-     WHERE hash_set_id = $1
-        ON CONFLICT DO NOTHING
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class PublicationRow:
@@ -189,23 +177,6 @@ class ListState:
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotRow:
-    """A Parquet file of a list, kept as a blob.
-
-    Attributes:
-        version: Of the list.
-        sha256: Digest of the file, lower-case hex; names the blob.
-        size: Of the file, in bytes.
-        count: Entries.
-    """
-
-    version: Version
-    sha256: str
-    size: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
 class PublicationRepository:
     """Reads and writes publications on one connection, and so in one transaction at most."""
 
@@ -249,12 +220,12 @@ class PublicationRepository:
         self, name: ListName, versions: Sequence[Version]
     ) -> dict[Version, ListState]:
         """Return the state of one list at each of these versions at which it has one."""
-        rows = await self.connection.fetch(READ_LISTS_AT, *_key(name), versions)
+        rows = await self.connection.fetch(READ_LISTS_AT, *key_of(name), versions)
         return {state.version: state for state in map(_to_list_state, rows)}
 
     async def count_changes(self, name: ListName, *, base: Version, target: Version) -> int:
         """Return how many changes the versions after ``base`` up to ``target`` have together."""
-        number: int = await self.connection.fetchval(COUNT_CHANGES, *_key(name), base, target)
+        number: int = await self.connection.fetchval(COUNT_CHANGES, *key_of(name), base, target)
         return number
 
     async def append_list(self, hash_set_no: int, state: ListState) -> None:
@@ -281,7 +252,7 @@ class PublicationRepository:
             raise _conflict(state.view, state.version) from error
 
     async def append_run(
-        self, hash_set_no: int, name: ListName, version: Version, part: int, run: Sequence[Change]
+        self, hash_set_no: int, name: ListName, version: Version, part: int, run: PackedRun
     ) -> None:
         """Record changes that a new version makes in a list. Call it in a transaction.
 
@@ -290,50 +261,51 @@ class PublicationRepository:
             name: The list.
             version: The new version.
             part: Counts the runs of this list and version, from 0.
-            run: At least one and at most ``RUN_LENGTH`` changes, in key order, after all of
-                the parts before.
+            run: Comes, in key order, after all of the parts before.
 
         Raises:
             ConflictError: Another publisher made this version.
         """
         verify_in_transaction(self.connection)
+        place = (hash_set_no, name.view, str(name.algorithm), version, part)
         try:
-            await self.connection.execute(
-                INSERT_RUN,
-                hash_set_no,
-                name.view,
-                name.algorithm,
-                version,
-                part,
-                name.algorithm.key(run[0].value),
-                name.algorithm.key(run[-1].value),
-                pack_changes(run),
-            )
+            await self.connection.execute(INSERT_RUN, *place, run.first_key, run.last_key, run.data)
         except UniqueViolationError as error:
             raise _conflict(name.hash_set, version) from error
 
-    async def read_snapshot(
-        self, name: ListName, version: Version | None = None
-    ) -> SnapshotRow | None:
-        """Return the latest snapshot of a list, or that of one version; None if there is none."""
-        row = await self.connection.fetchrow(READ_SNAPSHOT, *_key(name), version)
-        if row is None:
-            return None
-        return SnapshotRow(row["version"], row["sha256"].hex(), row["size"], row["count"])
+    async def read_runs(
+        self,
+        name: ListName,
+        *,
+        base: Version,
+        target: Version,
+        first_key: bytes | None = None,
+        before_key: bytes | None = None,
+    ) -> list[tuple[Version, bytes]]:
+        """Return packed changes of the versions after ``base`` up to ``target``, in order.
 
-    async def append_snapshot(self, name: ListName, row: SnapshotRow) -> None:
-        """Record a snapshot whose blob is stored; a second one of the same version is ignored."""
-        await self.connection.execute(
-            INSERT_SNAPSHOT,
-            *_key(name),
-            row.version,
-            bytes.fromhex(row.sha256),
-            row.size,
-            row.count,
+        Args:
+            name: The list.
+            base: The version before the first one.
+            target: The last one.
+            first_key: Only runs with keys that are not below this, and perhaps some below.
+            before_key: Only runs with keys below this, and perhaps some that are not.
+        """
+        rows = await self.connection.fetch(
+            READ_RUNS, *key_of(name), base, target, first_key, before_key
         )
+        return [(Version(row["version"]), row["changes"]) for row in rows]
+
+    async def read_steps(self, name: ListName, *, base: Version) -> list[ListState]:
+        """Return the states of a list after ``base`` that changed it, oldest first."""
+        return [
+            _to_list_state(row)
+            for row in await self.connection.fetch(READ_STEPS, *key_of(name), base)
+        ]
 
 
-def _key(name: ListName) -> tuple[str, str, str]:
+def key_of(name: ListName) -> tuple[str, str, str]:
+    """Return the columns that a list is found by."""
     return name.hash_set, name.view, str(name.algorithm)
 
 

@@ -159,9 +159,7 @@ def _form(algorithms: frozenset[HashAlgorithm]) -> _Form:
         Operation.WITHDRAW: struct(
             "WithdrawLine", [("hashes", hashes | None, None), ("id", record, None)]
         ),
-        Operation.DISPUTE: struct(
-            "DisputeLine", [("hashes", hashes), ("reason", DisputeReason)]
-        ),
+        Operation.DISPUTE: struct("DisputeLine", [("hashes", hashes), ("reason", DisputeReason)]),
     }
     decoders = {o: msgspec.json.Decoder(line) for o, line in lines.items()}
     return _Form(hashes, lines, decoders, msgspec.json.Encoder())
@@ -231,15 +229,15 @@ class _Parser:
         self._line += lines.count(b"\n")
         try:
             decoded = self._decoder.decode_lines(lines)
-            canonical = self._form.encoder.encode_lines(decoded) == lines
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            canonical = False
-        if canonical:
+            decoded = None
+        rows = None
+        if decoded is not None and self._form.encoder.encode_lines(decoded) == lines:
             rows = self._to_rows(decoded, list(range(first, self._line + 1)))
-            if rows is not None:
-                self._collector.append(rows)
-                return
-        self._read_singly(lines, first)
+        if rows is None:
+            self._read_singly(lines, first)
+        else:
+            self._collector.append(rows)
 
     def _read_singly(self, lines: bytes, number: int) -> None:
         good, numbers = [], []
@@ -339,16 +337,16 @@ class _Parser:
         return None
 
     def _find_fault_of_fields(self, line: Any, number: int) -> Fault | None:  # noqa: ANN401
-        if self._rules.operation is Operation.WITHDRAW:
-            if (line.id is None) is (line.hashes is None):
-                return Fault(number, "", "a withdrawal names either an id or hashes")
-        if self._rules.operation is Operation.ASSERT:
-            if line.classification not in self._rules.classifications:
-                known = ", ".join(sorted(self._rules.classifications))
-                return Fault(number, "classification", f"expected one of {known:.300}")
-        if self._rules.operation is not Operation.DISPUTE and line.id is not None:
-            if not _RECORD.fullmatch(line.id):
-                return Fault(number, "id", "a record id has 1 to 128 of A-Z a-z 0-9 . _ : / @ + = -")
+        operation = self._rules.operation
+        if operation is Operation.WITHDRAW and (line.id is None) is (line.hashes is None):
+            return Fault(number, "", "a withdrawal names either an id or hashes")
+        name = None if operation is Operation.DISPUTE else line.id
+        if name is not None and not _RECORD.fullmatch(name):
+            return Fault(number, "id", "an id is 1 to 128 of A-Z a-z 0-9 . _ : / @ + = -")
+        vocabulary = self._rules.classifications
+        if operation is Operation.ASSERT and line.classification not in vocabulary:
+            known = ", ".join(sorted(vocabulary))
+            return Fault(number, "classification", f"expected one of {known:.300}")
         return None
 
 

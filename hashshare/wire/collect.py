@@ -182,7 +182,7 @@ def _repeated_hashes(
 
 def _equals_previous(values: Bytes2D) -> NDArray[np.bool_]:
     words = as_words(values)
-    equal = words[1:, 0] == words[:-1, 0]
+    equal: NDArray[np.bool_] = words[1:, 0] == words[:-1, 0]
     for index in range(1, words.shape[1]):
         if not equal.any():
             break

@@ -23,9 +23,10 @@ CREATE TABLE leaf (
     CONSTRAINT leaf_statement_once UNIQUE (statement_id)
 );
 
--- Every complete node: level 0 holds the leaf hashes. A node never changes.
+-- Nodes as C2SP tlog-tiles has them: level 0 holds the leaf hashes, and a node of a higher
+-- level is over 256 nodes of the level below. Only complete nodes are here; none ever changes.
 CREATE TABLE log_node (
-    level      smallint NOT NULL CHECK (level BETWEEN 0 AND 62),
+    level      smallint NOT NULL CHECK (level BETWEEN 0 AND 7),
     node_index bigint   NOT NULL CHECK (node_index >= 0),
     hash       bytea    NOT NULL CHECK (octet_length(hash) = 32),
     PRIMARY KEY (level, node_index)

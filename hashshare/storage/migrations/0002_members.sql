@@ -2,9 +2,10 @@
 
 -- Every version of the registry, as the canonical bytes that its statement names.
 CREATE TABLE registry (
-    version   bigint PRIMARY KEY CHECK (version > 0),
-    log_index bigint NOT NULL UNIQUE REFERENCES leaf,
-    document  bytea  NOT NULL
+    version     bigint      PRIMARY KEY CHECK (version > 0),
+    log_index   bigint      NOT NULL UNIQUE REFERENCES leaf,
+    document    bytea       NOT NULL,
+    accepted_at timestamptz NOT NULL
 );
 
 -- A row for each member of the registry, made together with the registry that first has it.

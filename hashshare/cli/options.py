@@ -1,0 +1,49 @@
+"""Options that several commands share."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+import typer
+
+from hashshare.cli.output import output
+from hashshare.client import Profile
+
+
+def _set_json(value: bool) -> bool:  # as typer calls it
+    output.as_json = value
+    return value
+
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Write one JSON object a line.", callback=_set_json, is_eager=True),
+]
+
+ProfileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--profile",
+        metavar="DIR",
+        help="The member's profile. [default: $HASHSHARE_PROFILE, or the user's own]",
+    ),
+]
+
+
+def profile_folder(chosen: Path | None) -> Path:
+    """Return the folder of the profile that is meant."""
+    if chosen is not None:
+        return chosen
+    if named := os.environ.get("HASHSHARE_PROFILE"):
+        return Path(named)
+    return Path(platformdirs.user_config_dir("hashshare")) / "profile"
+
+
+def load_profile(chosen: Path | None) -> Profile:
+    """Return the profile that is meant.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    return Profile.load(profile_folder(chosen))

@@ -1,0 +1,226 @@
+"""Running a server: from a coalition folder to listening sockets."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from hashshare.config import EMBEDDED, ServerSettings, parse_listen
+from hashshare.crypto.certificates import Authority, Issued
+from hashshare.crypto.keys import PrivateKey, read_private_key
+from hashshare.crypto.note import NoteSigner
+from hashshare.domain.joining import parse_trust
+from hashshare.domain.names import MemberId
+from hashshare.domain.registry import parse_registry
+from hashshare.http import Endpoints, Server, ServerLimits, Services
+from hashshare.http.tls import api_context, enrol_context
+from hashshare.service.directory import Directory
+from hashshare.service.log import LogService
+from hashshare.service.membership import MembershipService
+from hashshare.service.news import News
+from hashshare.service.publish import Publisher
+from hashshare.service.pull import PullService
+from hashshare.service.registry import RegistryService
+from hashshare.service.submit import SubmitLimits, SubmitService
+from hashshare.storage.blobs import Blobs
+from hashshare.storage.database import Pool, create_database, migrate, open_pool
+from hashshare.storage.embedded import run_embedded
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says over the settings."""
+
+    folder: Path
+    database: str | None
+    listen: str | None
+    enrol_listen: str | None
+    publisher: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A server that is up."""
+
+    api_url: str
+    enrol_url: str
+    coalition: str
+    database: str
+
+
+async def serve(options: Options, started: Callable[[Listening], None]) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        NotFoundError: There is no coalition in the folder.
+        UnavailableError: The database cannot be reached.
+        OSError: An address cannot be used.
+    """
+    settings = ServerSettings.load(options.folder)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with AsyncExitStack() as stack:
+        dsn = await stack.enter_async_context(_database(options, settings))
+        await migrate(dsn)
+        pool = await stack.enter_async_context(open_pool(dsn))
+        server, publishing = await _build(stack, options, settings, pool)
+        await stack.enter_async_context(server)
+        tasks = [asyncio.create_task(stopping.wait())]
+        if publishing is not None:
+            tasks.append(asyncio.create_task(publishing()))
+        started(
+            Listening(
+                server.addresses.api_url,
+                server.addresses.enrol_url,
+                settings.coalition,
+                "embedded"
+                if options.database is None and settings.database == EMBEDDED
+                else "given",
+            )
+        )
+        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        for task in done:
+            # A publisher that gave up stops the server, with its reason.
+            task.result()
+
+
+@asynccontextmanager
+async def _database(options: Options, settings: ServerSettings) -> AsyncIterator[str]:
+    chosen = options.database or settings.database
+    if chosen != EMBEDDED:
+        yield chosen
+        return
+    embedded = run_embedded(options.folder / "data" / "postgres")
+    dsn = await asyncio.to_thread(embedded.__enter__)
+    try:
+        yield await create_database(dsn)
+    finally:
+        await asyncio.to_thread(embedded.__exit__, None, None, None)
+
+
+async def _build(
+    stack: AsyncExitStack, options: Options, settings: ServerSettings, pool: Pool
+) -> tuple[Server, "Callable[[], asyncio.Future[None]] | None"]:
+    folder = options.folder
+    keys = folder / "keys"
+    blobs = Blobs.open(settings.blobs or (folder / "data" / "blobs").absolute().as_uri())
+    signer = NoteSigner(settings.log, read_private_key(keys / "log.pem"))
+    authority = Authority.from_pem(
+        (keys / "ca.pem").read_bytes(), (keys / "ca-cert.pem").read_bytes()
+    )
+    news = News(pool)
+    registries = RegistryService(pool, signer)
+    membership = MembershipService(
+        pool,
+        authority,
+        registries,
+        parse_trust((folder / "trust.json").read_bytes()),
+        _governance_key(keys / "governance.pem"),
+    )
+    await _ensure_genesis(folder / "genesis", registries, membership)
+    replica_path = folder / "data" / "replica.sqlite"
+    pull = PullService(pool, blobs, replica_path, signer, news)
+    stack.callback(pull.close)
+    submit = SubmitService(
+        pool,
+        blobs,
+        signer,
+        SubmitLimits(
+            max_batch_bytes=settings.limits.max_batch_bytes,
+            max_batch_records=settings.limits.max_batch_records,
+        ),
+    )
+    stack.push_async_callback(submit.drain)
+    publishing = None
+    if options.publisher:
+        publisher = Publisher(pool, blobs, replica_path, read_private_key(keys / "publisher.pem"))
+        stack.callback(publisher.close)
+        publishing = partial(publisher.run, news)
+    services = Services(
+        directory=Directory(pool, news, registries),
+        log=LogService(pool, signer),
+        membership=membership,
+        news=news,
+        pull=pull,
+        registries=registries,
+        submit=submit,
+    )
+    return _to_server(options, settings, services), publishing
+
+
+def _to_server(options: Options, settings: ServerSettings, services: Services) -> Server:
+    keys = options.folder / "keys"
+    key, certificate = (keys / "server.pem").read_bytes(), (keys / "server-cert.pem").read_text()
+    host, port = parse_listen(options.listen or settings.listen)
+    enrol_host, enrol_port = parse_listen(options.enrol_listen or settings.enrol_listen)
+    limits = settings.limits
+    return Server(
+        services,
+        api=Endpoints(host, port, settings.public_url or None),
+        enrol=Endpoints(enrol_host, enrol_port, settings.enrol_public_url or None),
+        api_tls=api_context(
+            key=key, certificate=certificate, ca=(keys / "ca-cert.pem").read_text()
+        ),
+        enrol_tls=enrol_context(key=key, certificate=certificate),
+        limits=ServerLimits(
+            member_per_second=limits.member_requests_per_second,
+            member_burst=limits.member_burst_requests,
+            address_per_second=limits.enrolment_requests_per_second,
+            address_burst=limits.enrolment_burst_requests,
+        ),
+    )
+
+
+async def _ensure_genesis(
+    genesis: Path, registries: RegistryService, membership: MembershipService
+) -> None:
+    document = (genesis / "registry.json").read_bytes()
+    await registries.ensure_genesis((genesis / "envelope.json").read_bytes(), document)
+    (admin,) = parse_registry(document).members
+    certificate = Issued.parse((genesis / "admin-cert.pem").read_bytes())
+    await membership.register(certificate, member=MemberId(admin), label="first")
+
+
+def _governance_key(path: Path) -> PrivateKey | None:
+    # An operator that must not be able to change the registry alone takes the file away;
+    # admins then approve enrolments.
+    with suppress(FileNotFoundError):
+        return read_private_key(path)
+    return None
+
+
+def configure_logging() -> None:
+    """Log to standard error: for people on a terminal, else as JSON."""
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer()
+        if sys.stderr.isatty()
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            getattr(logging, os.environ.get("HASHSHARE_LOG", "INFO").upper(), logging.INFO)
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)

@@ -1,0 +1,179 @@
+"""What admins do: edit the registry and sign it, invite, look at members, revoke."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from hashshare.client.profile import Profile
+from hashshare.client.session import Session
+from hashshare.client.verify import governance_of
+from hashshare.crypto.keys import PublicKey
+from hashshare.domain.names import format_time
+from hashshare.domain.policy import View
+from hashshare.domain.registry import HashSet, Member, Registry, Status
+from hashshare.domain.statements import seal_registry
+from hashshare.domain.trust import accept_registry
+from hashshare.errors import ConflictError, NotFoundError, RegistryConflictError, UnavailableError
+from hashshare.wire.members import (
+    InvitationList,
+    InvitationMade,
+    InvitationRequest,
+    MemberDocument,
+    MemberList,
+    RegistryAppended,
+    RegistryDocument,
+    RegistryRequest,
+    RevocationRequest,
+)
+
+_ATTEMPTS: Final = 5
+
+Edit = Callable[[Registry], Registry]
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """Acts for the coalition, with the governance key of the profile."""
+
+    profile: Profile
+    session: Session
+
+    async def registry(self) -> Registry:
+        """Return the registry in force, signed by governance."""
+        fetched = await self.session.get("/v1/registry", RegistryDocument)
+        return accept_registry(
+            fetched.envelope, fetched.document, None, governance_of(self.profile.trust)
+        )
+
+    async def edit(self, edit: Edit, *, reason: str, now: datetime) -> RegistryAppended | None:
+        """Change the registry; None when the edit changes nothing.
+
+        Raises:
+            NotFoundError: The profile has no governance key, or the edit names nothing.
+            MalformedError: The registry would contradict itself.
+            UnavailableError: Others keep changing it.
+        """
+        key = self.profile.governance_key()
+        for _ in range(_ATTEMPTS):
+            current = await self.registry()
+            changed = edit(current)
+            if msgspec.structs.replace(changed, version=current.version) == current:
+                return None
+            envelope, document = seal_registry(
+                changed, [key], reason=reason, created_at=format_time(now)
+            )
+            request = RegistryRequest(document=document, envelope=envelope)
+            try:
+                return await self.session.send("POST", "/v1/registry", request, RegistryAppended)
+            except RegistryConflictError:
+                continue
+        raise UnavailableError("the registry is being changed by others, try again")
+
+    async def put_member(
+        self, member_id: str, member: Member, *, new: bool, now: datetime
+    ) -> RegistryAppended | None:
+        """Add or replace a member."""
+        verb = "add" if new else "change"
+        return await self.edit(
+            lambda r: r.with_member(member_id, member, new=new),
+            reason=f"{verb} member {member_id}",
+            now=now,
+        )
+
+    async def set_status(
+        self, member_id: str, status: Status, *, reason: str, now: datetime
+    ) -> RegistryAppended | None:
+        """Suspend, revoke or reinstate a member; live connections are cut.
+
+        Raises:
+            ConflictError: It is revoked, which is for good.
+        """
+
+        def change(registry: Registry) -> Registry:
+            member = registry.member(member_id)
+            if member.status is Status.REVOKED and status is not Status.REVOKED:
+                raise ConflictError(f"member {member_id} is revoked, which is for good")
+            return registry.with_member(member_id, msgspec.structs.replace(member, status=status))
+
+        return await self.edit(change, reason=reason, now=now)
+
+    async def approve(self, member_id: str, *, now: datetime) -> RegistryAppended | None:
+        """List the submission keys that a member has enrolled.
+
+        Raises:
+            NotFoundError: None waits.
+        """
+        pending = (await self.member(member_id)).pending_keys
+        if not pending:
+            raise NotFoundError(f"no key of member {member_id} waits for approval")
+        for text in pending:
+            PublicKey.parse(text)
+
+        def add(registry: Registry) -> Registry:
+            member = registry.member(member_id)
+            keys = tuple(dict.fromkeys((*member.submission_keys, *pending)))
+            changed = msgspec.structs.replace(member, submission_keys=keys)
+            return registry.with_member(member_id, changed)
+
+        return await self.edit(add, reason=f"approve the keys of {member_id}", now=now)
+
+    async def put_hash_set(
+        self, hash_set_id: str, hash_set: HashSet, *, new: bool, now: datetime
+    ) -> RegistryAppended | None:
+        """Add or replace a hash set."""
+        verb = "create" if new else "change"
+        return await self.edit(
+            lambda r: r.with_hash_set(hash_set_id, hash_set, new=new),
+            reason=f"{verb} hash set {hash_set_id}",
+            now=now,
+        )
+
+    async def put_view(
+        self, hash_set_id: str, view_id: str, view: View | None, *, now: datetime
+    ) -> RegistryAppended | None:
+        """Add or replace a view, or delete it when ``view`` is None."""
+
+        def change(registry: Registry) -> Registry:
+            hash_set = registry.hash_set(hash_set_id)
+            views = dict(hash_set.views)
+            if view is None:
+                views.pop(view_id, None)
+            else:
+                views[view_id] = view
+            changed = msgspec.structs.replace(hash_set, views=views)
+            return registry.with_hash_set(hash_set_id, changed)
+
+        verb = "delete" if view is None else "set"
+        return await self.edit(change, reason=f"{verb} view {hash_set_id}/{view_id}", now=now)
+
+    async def invite(self, member_id: str, *, label: str, hours: int) -> InvitationMade:
+        """Return a new invitation for a member of the registry."""
+        request = InvitationRequest(member=member_id, label=label, expires_in_hours=hours)
+        return await self.session.send("POST", "/v1/invitations", request, InvitationMade)
+
+    async def invitations(self) -> InvitationList:
+        """Return all invitations, without their secrets."""
+        return await self.session.get("/v1/invitations", InvitationList)
+
+    async def cancel_invitation(self, invitation_id: str) -> None:
+        """Make an invitation invalid."""
+        await self.session.request("DELETE", f"/v1/invitations/{invitation_id}")
+
+    async def members(self) -> MemberList:
+        """Return all members."""
+        return await self.session.get("/v1/members", MemberList)
+
+    async def member(self, member_id: str) -> MemberDocument:
+        """Return one member."""
+        return await self.session.get(f"/v1/members/{member_id}", MemberDocument)
+
+    async def revoke_certificate(self, member_id: str, fingerprint: str, *, reason: str) -> None:
+        """Revoke one certificate of a member."""
+        await self.session.request(
+            "POST",
+            f"/v1/members/{member_id}/certificates/{fingerprint}/revoke",
+            body=RevocationRequest(reason=reason).encode(),
+        )

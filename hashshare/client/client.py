@@ -1,0 +1,260 @@
+"""The client: one member's way to its coalition."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Self
+
+from hashshare.client.admin import Admin
+from hashshare.client.enrol import renew
+from hashshare.client.export import Format, export_parquet, export_text
+from hashshare.client.journal import Journal
+from hashshare.client.lookup import Finding, Looker, look_up, parse_in
+from hashshare.client.own import fetch_records
+from hashshare.client.profile import Profile
+from hashshare.client.pull import Pulled, Puller, PullProgress
+from hashshare.client.push import Pushed, Pusher, PushProgress
+from hashshare.client.session import Session
+from hashshare.client.sources import Defaults, Reading, read_records
+from hashshare.client.verify import Verifier
+from hashshare.domain.hashes import HashValue
+from hashshare.domain.names import HashSetId, ListName
+from hashshare.domain.records import Record
+from hashshare.domain.statements import Operation
+from hashshare.domain.trust import AcceptedPublication
+from hashshare.errors import NotFoundError, UnavailableError
+from hashshare.replica import ListState, Replica
+from hashshare.wire.lists import HashSetDocument, HashSetList
+from hashshare.wire.members import SelfDocument
+from hashshare.wire.submissions import ProvenanceDocument
+
+WAIT_SECONDS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What checking a list of the replica came to.
+
+    Attributes:
+        damaged: Buckets whose bytes were not those of the signed root.
+        repaired: How many of them are whole again.
+    """
+
+    list_name: str
+    buckets: int
+    damaged: list[int]
+    repaired: int
+
+
+class Client:
+    """Pushes, pulls, watches and looks up for one member; use it as a context.
+
+    Everything that is pulled is verified before the replica changes. May be used by several
+    tasks, and several processes may use one profile.
+    """
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            self.session = await stack.enter_async_context(Session.of(self.profile))
+            self.replica = stack.enter_context(Replica.open(self.profile.replica_path))
+            self._journal = Journal.open(self.profile.journal_path)
+            stack.callback(self._journal.close)
+            self._verifier = Verifier(self.profile, self.session, self.replica)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def admin(self) -> Admin:
+        """What admins do."""
+        return Admin(self.profile, self.session)
+
+    async def whoami(self) -> SelfDocument:
+        """Return who this member is to the server, and what it may."""
+        return await self.session.get("/v1/self", SelfDocument)
+
+    async def hash_sets(self) -> list[HashSetDocument]:
+        """Return the hash sets that this member may read."""
+        return (await self.session.get("/v1/hash-sets", HashSetList)).hash_sets
+
+    async def records_of(self, statement_id: str) -> list[Record]:
+        """Return the records of one of this member's submissions, from its batch.
+
+        Raises:
+            NotFoundError: This member has no such submission.
+            DigestMismatchError: The batch is not the one that was signed.
+        """
+        return await fetch_records(self.session, statement_id)
+
+    async def push(
+        self,
+        hash_set: str,
+        source: Path | Iterable[Record],
+        *,
+        operation: Operation = Operation.ASSERT,
+        classification: str | None = None,
+        progress: PushProgress | None = None,
+    ) -> list[Pushed]:
+        """Submit a file, or records, and return the receipts; none if all was said before.
+
+        Raises:
+            BatchFaultsError: Rows are faulty; nothing was submitted.
+            PermissionDeniedError: The member may not contribute.
+            UnavailableError: The server cannot be reached; what is under way goes on with the
+                next push.
+        """
+        if isinstance(source, Path):
+            defaults = Defaults(operation, classification=classification)
+            source = read_records(source, defaults, Reading())
+        pusher = Pusher(self.profile, self.session, self._journal)
+        return await pusher.push(
+            HashSetId(hash_set),
+            operation,
+            source,
+            now=datetime.now(UTC),
+            progress=progress or PushProgress(),
+        )
+
+    async def pull(self, *lists: str, progress: PullProgress | None = None) -> list[Pulled]:
+        """Bring lists up to date; all that this member may read when none is named.
+
+        Raises:
+            VerificationError: What the server gave does not hold; nothing is changed.
+            UnavailableError: The server cannot be reached; nothing is changed.
+        """
+        shown = progress or PullProgress()
+        puller = Puller(self._verifier)
+        results: list[Pulled] = []
+        for hash_set, names in (await self._wanted(lists)).items():
+            # A hash set without a publication yet has nothing to pull.
+            with suppress(*([] if lists else [NotFoundError])):
+                results += await puller.pull(hash_set, names, shown)
+        return results
+
+    async def watch(self, *lists: str) -> AsyncIterator[Pulled]:
+        """Pull, and go on pulling as soon as there is news; yields what changed.
+
+        Goes on when the server cannot be reached for a while.
+        """
+        for pulled in await self.pull(*lists):
+            yield pulled
+        puller = Puller(self._verifier)
+        while True:
+            wanted = await self._wanted(lists)
+            async for hash_set in self._news_of(list(wanted)):
+                for pulled in await puller.pull(hash_set, wanted[hash_set], PullProgress()):
+                    yield pulled
+
+    async def latest(self, hash_set: str) -> AcceptedPublication:
+        """Return the latest publication of a hash set, verified; changes nothing."""
+        return (await self._verifier.verify_news(HashSetId(hash_set))).accepted
+
+    async def lookup(self, list_name: str, values: Iterable[HashValue | str]) -> list[Finding]:
+        """Return what the replica's list says of each hash; asks no server.
+
+        Raises:
+            NotFoundError: The list was not pulled.
+            MalformedError: A hash is of another algorithm.
+        """
+        return look_up(self.replica, ListName.parse(list_name), values)
+
+    async def lookup_remote(self, list_name: str, value: HashValue | str) -> Finding:
+        """Return whether the signed list holds a hash, proven; the list need not be pulled."""
+        name = ListName.parse(list_name)
+        return await Looker(self._verifier).lookup_remote(name, parse_in(value, name))
+
+    async def provenance(self, hash_set: str, value: HashValue | str) -> ProvenanceDocument:
+        """Return who ever said what of a hash, signatures and places in the log verified."""
+        parsed = value if isinstance(value, HashValue) else HashValue.parse(value)
+        return await Looker(self._verifier).provenance(HashSetId(hash_set), parsed)
+
+    def lists(self) -> list[ListState]:
+        """Return the lists of the replica."""
+        with self.replica.reading() as reading:
+            return reading.lists()
+
+    def export(self, list_name: str, form: Format) -> Iterator[bytes]:
+        """Yield an export of a list of the replica; Parquet needs ``export_parquet``."""
+        with self.replica.reading() as reading:
+            reading.state(list_name)
+            yield from export_text(reading.entries(list_name), form)
+
+    def export_parquet(self, list_name: str, path: Path) -> None:
+        """Write a list of the replica to a Parquet file."""
+        with self.replica.reading() as reading:
+            count = reading.state(list_name).count
+            export_parquet(path, reading.entries(list_name), count=count)
+
+    async def check(self, list_name: str, *, repair: bool) -> Repaired:
+        """Re-hash a list of the replica, and fetch damaged buckets anew if asked to.
+
+        Raises:
+            NotFoundError: The list was not pulled.
+            ReplicaDamagedError: More is damaged than buckets; delete the replica and pull.
+        """
+        damaged, state = await asyncio.to_thread(self._find_damage, list_name)
+        repaired = 0
+        looker = Looker(self._verifier)
+        name = ListName.parse(list_name)
+        for index in damaged if repair else []:
+            bucket = await looker.fetch_bucket(name, index, state.bits)
+            if bucket.version != state.version:
+                raise UnavailableError("the list has moved on; pull, and check again")
+            attributes = {bytes.fromhex(t): a.encode() for t, a in bucket.attributes.items()}
+            with self.replica.writing() as writing:
+                writing.replace_bucket(
+                    list_name, index, bucket.data, path=bucket.path, attributes=attributes
+                )
+            repaired += 1
+        return Repaired(list_name, 1 << state.bits, damaged, repaired)
+
+    async def renew(self) -> str:
+        """Replace the TLS key and certificate; return until when the new one is valid."""
+        return await renew(self.profile, self.session)
+
+    def _find_damage(self, list_name: str) -> tuple[list[int], ListState]:
+        with self.replica.reading() as reading:
+            return reading.damaged(list_name), reading.state(list_name)
+
+    async def _wanted(self, lists: tuple[str, ...]) -> dict[HashSetId, list[ListName] | None]:
+        wanted: dict[HashSetId, list[ListName] | None] = {}
+        if not lists:
+            for text in (await self.whoami()).lists:
+                wanted[ListName.parse(text).hash_set] = None
+            return wanted
+        for name in map(ListName.parse, lists):
+            names = wanted.setdefault(name.hash_set, [])
+            if names is not None:
+                names.append(name)
+        return wanted
+
+    async def _news_of(self, hash_sets: list[HashSetId]) -> AsyncIterator[HashSetId]:
+        """Yield the hash sets with news, as soon as there is any for one of them."""
+        waiting = {
+            asyncio.create_task(
+                self._verifier.wait_for_news(hash_set, seconds=WAIT_SECONDS)
+            ): hash_set
+            for hash_set in hash_sets
+        }
+        if not waiting:
+            await asyncio.sleep(WAIT_SECONDS)
+            return
+        try:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                with suppress(UnavailableError, NotFoundError):
+                    if task.result():
+                        yield waiting[task]
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)

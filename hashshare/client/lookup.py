@@ -1,0 +1,184 @@
+"""Looking up a hash: in the replica, in one bucket of the server, and who said what of it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hashshare.client.session import Session
+from hashshare.client.verify import Verifier
+from hashshare.crypto.envelope import parse_envelope
+from hashshare.crypto.merkle import leaf_hash, verify_inclusion
+from hashshare.crypto.note import verify_checkpoint
+from hashshare.domain.buckets import bucket_index, parse_bucket, tag_of, verify_bucket
+from hashshare.domain.hashes import HashValue
+from hashshare.domain.names import HashSetId, ListName
+from hashshare.domain.registry import Registry
+from hashshare.domain.statements import read_submission
+from hashshare.domain.trust import accept_checkpoint
+from hashshare.errors import (
+    ConflictError,
+    MalformedError,
+    MixAndMatchError,
+    NotFoundError,
+    RollbackError,
+)
+from hashshare.replica import Replica
+from hashshare.wire.lists import BucketDocument, ProofDocument
+from hashshare.wire.submissions import ProvenanceDocument, StatementOfHash
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a list says of one hash.
+
+    Attributes:
+        version: Of the hash set, at which this holds.
+        attributes: Canonical JSON; None when the hash is not in the list.
+    """
+
+    value: HashValue
+    list_name: ListName
+    version: int
+    attributes: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Looker:
+    """Looks hashes up with proofs, without a copy of the list."""
+
+    verifier: Verifier
+
+    @property
+    def _session(self) -> Session:
+        return self.verifier.session
+
+    async def lookup_remote(self, name: ListName, value: HashValue) -> Finding:
+        """Return whether the signed list holds ``value``; proven either way.
+
+        The server learns the leading bits of the hash, which some hundred others share.
+
+        Raises:
+            MalformedError: ``value`` is of another algorithm, or not evenly spread.
+            NotFoundError: There is no such list for this member.
+            RootMismatchError: The bucket is not that of the signed root.
+        """
+        if value.algorithm is not name.algorithm or not name.algorithm.uniform:
+            raise MalformedError(f"a remote look-up in {name} takes a {name.algorithm} hash")
+        for _ in range(_ATTEMPTS):
+            news = await self.verifier.verify_news(name.hash_set)
+            publication = news.accepted.publication
+            target = publication.find(name.view, name.algorithm)
+            if target is None:
+                raise NotFoundError(f"there is no list {name}")
+            index = bucket_index(value.value, target.bits)
+            try:
+                bucket = await self._session.get(
+                    f"/v1/lists/{name}/buckets/{index}?bits={target.bits}", BucketDocument
+                )
+            except ConflictError:
+                continue
+            # The list moved on in between: ask for the publication again.
+            if bucket.version != publication.version:
+                continue
+            attributes = _find(bucket, name, value, index, target.bits, target.root)
+            return Finding(value, name, publication.version, attributes)
+        raise RollbackError("the server keeps giving buckets of other versions than it publishes")
+
+    async def fetch_bucket(self, name: ListName, index: int, bits: int) -> BucketDocument:
+        """Return one bucket, not verified yet."""
+        return await self._session.get(
+            f"/v1/lists/{name}/buckets/{index}?bits={bits}", BucketDocument
+        )
+
+    async def provenance(self, hash_set: HashSetId, value: HashValue) -> ProvenanceDocument:
+        """Return who ever said what of a hash; each signature and place in the log verified.
+
+        Raises:
+            NotFoundError: Nothing is known of it, or there is no such hash set.
+            VerificationError: A statement is not signed, or not in the log, as claimed.
+        """
+        document = await self._session.get(
+            f"/v1/hash-sets/{hash_set}/hashes/{value.algorithm}/{value.value.hex()}/provenance",
+            ProvenanceDocument,
+        )
+        if (document.hash_set, document.algorithm) != (hash_set, value.algorithm):
+            raise MixAndMatchError("the answer is about another hash set or algorithm")
+        registry, size, root = await self._verified_log()
+        for statement in document.assertions:
+            _verify_signed(statement, hash_set, registry)
+            proof = await self._session.get(
+                f"/v1/log/inclusion?index={statement.log_index}&size={size}", ProofDocument
+            )
+            verify_inclusion(
+                leaf_hash(statement.envelope),
+                index=statement.log_index,
+                size=size,
+                proof=proof.proof,
+                root=root,
+            )
+        return document
+
+    async def _verified_log(self) -> tuple[Registry, int, bytes]:
+        """Return the newest registry, and the size and root of the log, all to be believed."""
+        known, _, registry, document = await self.verifier.held_log()
+        _, note = await self._session.request("GET", "/v1/log/checkpoint", max_bytes=65_536)
+        verifier = self.verifier.profile.trust.log_verifier
+        offered = verify_checkpoint(note, verifier)
+        proof = None
+        if 0 < known.size < offered.size:
+            path = f"/v1/log/consistency?old={known.size}&new={offered.size}"
+            proof = (await self._session.get(path, ProofDocument)).proof
+        checkpoint = accept_checkpoint(note, verifier, known, proof=proof)
+        registry = await self.verifier.newest_registry(registry, document)
+        return registry, checkpoint.size, checkpoint.root
+
+
+def look_up(replica: Replica, name: ListName, texts: Iterable[str | HashValue]) -> list[Finding]:
+    """Return what the replica's list says of each hash; asks no server.
+
+    Raises:
+        NotFoundError: The list was not pulled.
+        MalformedError: A hash is not in its form, or of another algorithm.
+    """
+    values = [parse_in(text, name) for text in texts]
+    with replica.reading() as reading:
+        version = reading.state(str(name)).version
+        found = reading.lookup(str(name), [value.value for value in values])
+    return [Finding(v, name, version, a) for v, a in zip(values, found, strict=True)]
+
+
+def parse_in(value: HashValue | str, name: ListName) -> HashValue:
+    """Read a hash, whose algorithm may be left out where the list tells it.
+
+    Raises:
+        MalformedError: It is not one, or of another algorithm than the list.
+    """
+    if isinstance(value, str):
+        value = HashValue.parse(value if ":" in value else f"{name.algorithm}:{value}")
+    if value.algorithm is not name.algorithm:
+        raise MalformedError(f"{name} holds {name.algorithm} hashes, not {value.algorithm}")
+    return value
+
+
+def _find(
+    bucket: BucketDocument, name: ListName, value: HashValue, index: int, bits: int, root: str
+) -> bytes | None:
+    """Return the attributes of ``value``, proven against the signed root."""
+    if (bucket.list_name, bucket.index, bucket.bits) != (str(name), index, bits):
+        raise MixAndMatchError("the server answered with another bucket")
+    verify_bucket(bucket.data, index=index, bits=bits, path=bucket.path, root=bytes.fromhex(root))
+    parsed = parse_bucket(bucket.data, name.algorithm, index=index, bits=bits)
+    tag = parsed.find(name.algorithm, value.value)
+    if tag is None:
+        return None
+    attributes = bucket.attributes.get(tag.hex(), "").encode()
+    if tag_of(attributes) != tag:
+        raise MixAndMatchError("the attributes are not those of the signed list")
+    return attributes
+
+
+def _verify_signed(statement: StatementOfHash, hash_set: str, registry: Registry) -> None:
+    submission = read_submission(parse_envelope(statement.envelope), registry)
+    if (submission.member, submission.hash_set) != (statement.member, hash_set):
+        raise MixAndMatchError("a submission of another member, or to another hash set")

@@ -1,0 +1,114 @@
+"""A profile: the folder that holds a member's keys, trust, replica and receipts."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from hashshare.crypto.certificates import Issued
+from hashshare.crypto.keys import PrivateKey, read_private_key
+from hashshare.domain.joining import Trust, parse_trust
+from hashshare.domain.names import MemberId
+from hashshare.errors import MalformedError, NotFoundError
+
+_FILE: Final = "profile.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Where a member's things are, and whom it talks to.
+
+    Attributes:
+        folder: Only its owner may read it.
+        member: Its id.
+        coalition: For people.
+        api_url: Of the server, ``https://host:port``.
+        enrol_url: Of its enrolment listener.
+        trust: What the member believes from the start.
+    """
+
+    folder: Path
+    member: MemberId
+    coalition: str
+    api_url: str
+    enrol_url: str
+    trust: Trust
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read the profile in ``folder``.
+
+        Raises:
+            NotFoundError: There is none.
+            MalformedError: It is damaged.
+        """
+        try:
+            settings = tomllib.loads((folder / _FILE).read_text())
+            trust = parse_trust((folder / "trust.json").read_bytes())
+            return cls(
+                folder=folder,
+                member=MemberId(settings["member"]),
+                coalition=settings["coalition"],
+                api_url=settings["api_url"],
+                enrol_url=settings["enrol_url"],
+                trust=trust,
+            )
+        except FileNotFoundError as error:
+            raise NotFoundError("there is no profile here; enrol first") from error
+        except (tomllib.TOMLDecodeError, KeyError) as error:
+            raise MalformedError(f"the file {_FILE} is damaged") from error
+
+    def save_settings(self) -> None:
+        """Write the settings; the trust and the keys are written by whoever makes them."""
+        lines = [
+            f'{name} = "{value}"\n'
+            for name, value in (
+                ("member", self.member),
+                ("coalition", self.coalition.replace("\\", "\\\\").replace('"', '\\"')),
+                ("api_url", self.api_url),
+                ("enrol_url", self.enrol_url),
+            )
+        ]
+        (self.folder / _FILE).write_text("".join(lines))
+
+    @property
+    def tls_path(self) -> Path:
+        """The TLS key and its certificate, PEM, in one file that is replaced as a whole."""
+        return self.folder / "keys" / "tls.pem"
+
+    @property
+    def replica_path(self) -> Path:
+        """The replica."""
+        return self.folder / "replica.sqlite"
+
+    @property
+    def journal_path(self) -> Path:
+        """What was submitted, and what is under way."""
+        return self.folder / "journal.sqlite"
+
+    def certificate(self) -> Issued:
+        """Return the TLS certificate."""
+        return Issued.parse(self.tls_path.read_bytes())
+
+    def submission_key(self) -> PrivateKey:
+        """Return the key that signs submissions."""
+        return read_private_key(self.folder / "keys" / "submission.pem")
+
+    def governance_key(self) -> PrivateKey:
+        """Return the key that signs the registry.
+
+        Raises:
+            NotFoundError: This profile has none.
+        """
+        try:
+            return read_private_key(self.folder / "keys" / "governance.pem")
+        except FileNotFoundError as error:
+            raise NotFoundError(
+                "this profile has no governance key (keys/governance.pem)"
+            ) from error
+
+    def sub_folder(self, name: str) -> Path:
+        """Return a folder inside the profile, made if it is not there."""
+        folder = self.folder / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder

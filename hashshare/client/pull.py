@@ -1,0 +1,362 @@
+"""Pulling: from the server's answers to a verified replica, or no change at all.
+
+The order of the steps is that of docs/protocol.md, "Pulling"; each is numbered there and here.
+"""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hashshare.client.profile import Profile
+from hashshare.client.session import Session
+from hashshare.client.verify import News, Verifier
+from hashshare.domain.changes import Change
+from hashshare.domain.names import HashSetId, ListName, ViewId
+from hashshare.domain.statements import PublishedList
+from hashshare.domain.trust import (
+    AcceptedPublication,
+)
+from hashshare.errors import (
+    DigestMismatchError,
+    MalformedError,
+    MixAndMatchError,
+    NotFoundError,
+    TooLargeError,
+    UnavailableError,
+    VersionNotFoundError,
+)
+from hashshare.replica import ListState, Writing
+from hashshare.wire.compression import Inflater
+from hashshare.wire.delta import DeltaReader
+from hashshare.wire.lists import SnapshotDocument
+from hashshare.wire.parquet import read_snapshot
+
+SNAPSHOT_SHARE: Final = 0.1
+"""When more of a list than this has changed, its snapshot costs less than its delta."""
+MAX_ENTRY_BYTES: Final = 4096
+"""No entry of a snapshot or delta takes more; bounds what is read."""
+MAX_DELTA_BYTES: Final = 4 * 1024**3
+MAX_CHANGES: Final = 200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What pulling came to for one list.
+
+    Attributes:
+        name: Of the list.
+        base: The version held before.
+        version: The version held now.
+        count: Entries.
+        changes: How many were applied; None when a snapshot was taken first.
+        received: Bytes of bodies, as on the wire.
+    """
+
+    name: ListName
+    base: int
+    version: int
+    count: int
+    changes: int | None
+    received: int
+
+
+@dataclass(slots=True)
+class PullProgress:
+    """How far a pull is: plain numbers, to be looked at whenever one likes.
+
+    Attributes:
+        list_name: Which list is being pulled.
+        done: Bytes of a snapshot, or changes of a delta.
+        total: As many there are; None when not known.
+        unit: ``bytes`` or ``changes``.
+    """
+
+    list_name: str = ""
+    done: int = 0
+    total: int | None = None
+    unit: str = "bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Puller:
+    """Keeps the replica of one member up to date."""
+
+    verifier: Verifier
+
+    @property
+    def profile(self) -> Profile:
+        """Whose replica it is."""
+        return self.verifier.profile
+
+    @property
+    def session(self) -> Session:
+        """Where it is pulled from."""
+        return self.verifier.session
+
+    async def pull(
+        self, hash_set: HashSetId, names: list[ListName] | None, progress: PullProgress
+    ) -> list[Pulled]:
+        """Bring lists of one hash set to its latest version.
+
+        Args:
+            hash_set: The hash set.
+            names: Which of its lists; None for all.
+            progress: Told how far it is.
+
+        Raises:
+            NotFoundError: There is no such hash set or list for this member.
+            VerificationError: Something that was signed does not hold; nothing is changed.
+            MalformedError: An answer is not in its form; nothing is changed.
+            TooLargeError: An answer is over its limit; nothing is changed.
+            UnavailableError: The server cannot be reached; nothing is changed.
+        """
+        news = await self.verifier.verify_news(hash_set)
+        publication = news.accepted.publication
+        wanted = names or [
+            ListName(hash_set, ViewId(published.view), published.algorithm)
+            for published in publication.lists
+        ]
+        targets = [(name, _require(news.accepted, name)) for name in wanted]
+        downloads = [await self._download(*target, news, progress) for target in targets]
+        # One transaction for all lists, and the checkpoint that they are proven by.
+        return await asyncio.to_thread(self._commit, news, downloads)
+
+    async def _download(
+        self, name: ListName, target: PublishedList, news: News, progress: PullProgress
+    ) -> "Download":
+        progress.list_name, progress.done, progress.total = str(name), 0, None
+        state = await self.verifier.read(lambda r: r.find(str(name)))
+        version = news.accepted.publication.version
+        base = 0 if state is None else state.version
+        before = self.session.received
+        same = state is not None and (state.count, state.bits, state.root.hex()) == (
+            target.count,
+            target.bits,
+            target.root,
+        )
+        snapshot = None if same else await self._choose_snapshot(name, state, target)
+        path = None
+        if snapshot is not None:
+            path = await self._download_snapshot(snapshot, progress)
+            base = snapshot.version
+        delta = None
+        if base < version and not same:
+            progress.unit, progress.done = "changes", 0
+            delta = await self._download_delta(name, base, version, progress)
+        return Download(
+            name=name,
+            target=target,
+            held=0 if state is None else state.version,
+            base=base,
+            version=version,
+            snapshot=None if snapshot is None or path is None else (snapshot, path),
+            delta=delta,
+            received=self.session.received - before,
+        )
+
+    async def _choose_snapshot(
+        self, name: ListName, state: ListState | None, target: PublishedList
+    ) -> SnapshotDocument | None:
+        """Return the newest snapshot if it costs less than a delta from what is held."""
+        held = 0 if state is None else state.count
+        if target.count < 1000 or abs(target.count - held) <= SNAPSHOT_SHARE * target.count:
+            return None
+        try:
+            snapshot = await self.session.get(f"/v1/lists/{name}/snapshot", SnapshotDocument)
+        except VersionNotFoundError:
+            return None
+        if snapshot.list_name != str(name):
+            raise MixAndMatchError("the snapshot offered is of another list")
+        is_newer = state is None or snapshot.version > state.version
+        closer = abs(target.count - snapshot.count) < abs(target.count - held)
+        return snapshot if is_newer and closer else None
+
+    async def _download_snapshot(self, snapshot: SnapshotDocument, progress: PullProgress) -> Path:
+        """Download what is missing of a snapshot, and verify its digest before it is parsed."""
+        if snapshot.size > max(1024 * 1024, snapshot.count * MAX_ENTRY_BYTES):
+            raise TooLargeError(f"a snapshot of {snapshot.size} bytes is offered")
+        path = self.profile.sub_folder("downloads") / f"{snapshot.sha256}.parquet"
+        progress.total, progress.unit = snapshot.size, "bytes"
+        for attempt in range(self.session.attempts):
+            try:
+                await self._continue_download(snapshot, path, progress)
+                break
+            except UnavailableError:
+                if attempt + 1 == self.session.attempts:
+                    raise
+                await asyncio.sleep(min(2**attempt * 0.2, 10))
+        if await asyncio.to_thread(_digest_of, path) != snapshot.sha256:
+            path.unlink()
+            raise DigestMismatchError("the snapshot does not have its announced digest")
+        return path
+
+    async def _continue_download(
+        self, snapshot: SnapshotDocument, path: Path, progress: PullProgress
+    ) -> None:
+        have = path.stat().st_size if path.exists() else 0
+        progress.done = have
+        if have >= snapshot.size:
+            return
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        async with self.session.stream(snapshot.path, headers=headers) as (response, chunks):
+            if have and response.status != 206:
+                have = 0
+            with path.open("r+b" if have else "wb") as file:
+                file.seek(have)
+                progress.done = have
+                async for chunk in chunks:
+                    if progress.done + len(chunk) > snapshot.size:
+                        raise TooLargeError("the snapshot is longer than announced")
+                    file.write(chunk)
+                    progress.done += len(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+        if progress.done < snapshot.size:
+            raise UnavailableError("the connection was lost during the download")
+
+    async def _download_delta(
+        self, name: ListName, base: int, target: int, progress: PullProgress
+    ) -> Path:
+        """Download a delta; it is read, and applied, from the file."""
+        path = self.profile.sub_folder("downloads") / f"{os.getpid()}-delta.zst"
+        async with self.session.stream(f"/v1/lists/{name}/deltas/{base}/{target}") as (_, chunks):
+            with path.open("wb") as file:
+                size = 0
+                async for chunk in chunks:
+                    size += len(chunk)
+                    progress.done = size
+                    if size > MAX_DELTA_BYTES:
+                        raise TooLargeError("the delta is longer than any delta is")
+                    file.write(chunk)
+        fresh = path.with_name(f"{name.view}-{name.algorithm}-{base}-{target}.delta")
+        path.replace(fresh)
+        return fresh
+
+    def _commit(self, news: News, downloads: list["Download"]) -> list[Pulled]:
+        with self.verifier.replica.writing() as writing:
+            results = [self._apply(writing, download) for download in downloads]
+            writing.put_state("checkpoint", news.note)
+            writing.put_state("registry", news.registry_bytes)
+            hash_set = news.accepted.publication.hash_set
+            writing.put_state(f"publication/{hash_set}", news.envelope)
+            writing.put_state(f"log_index/{hash_set}", str(news.accepted.log_index).encode())
+        for download in downloads:
+            download.delete()
+        return results
+
+    def _apply(self, writing: Writing, download: "Download") -> Pulled:
+        name, target = str(download.name), download.target
+        algorithm = download.name.algorithm
+        if download.snapshot is not None:
+            document, path = download.snapshot
+            writing.build(
+                name,
+                algorithm,
+                read_snapshot(path, algorithm, max_count=document.count),
+                version=document.version,
+                bits=target.bits,
+                max_count=document.count,
+            )
+        changes = 0
+        if download.delta is not None:
+            reader = DeltaReader(algorithm, max_changes=MAX_CHANGES)
+            state = writing.apply(
+                name,
+                algorithm,
+                _changes_of(download.delta, reader, download),
+                base=download.base,
+                target=download.version,
+                expected_count=target.count,
+                minimum_bits=target.bits,
+            )
+            changes = reader.seen
+        else:
+            # The snapshot is of this version, or nothing has changed but the version.
+            state = writing.apply(
+                name,
+                algorithm,
+                [],
+                base=download.base,
+                target=download.version,
+                minimum_bits=target.bits,
+            )
+        # 8. Only what was signed is kept.
+        writing.require(
+            state, count=target.count, bits=target.bits, root=bytes.fromhex(target.root)
+        )
+        return Pulled(
+            name=download.name,
+            base=download.held,
+            version=download.version,
+            count=state.count,
+            changes=None if download.snapshot is not None else changes,
+            received=download.received,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What was downloaded for one list, not believed yet.
+
+    Attributes:
+        held: The version that the replica had.
+        base: The version that the delta starts from.
+        version: The version that is to be reached.
+        snapshot: Its description and file, None if none was taken.
+        delta: Its compressed file, None if none was needed.
+    """
+
+    name: ListName
+    target: PublishedList
+    held: int
+    base: int
+    version: int
+    snapshot: tuple[SnapshotDocument, Path] | None
+    delta: Path | None
+    received: int
+
+    def delete(self) -> None:
+        """Remove the files."""
+        for path in (self.delta, None if self.snapshot is None else self.snapshot[1]):
+            if path is not None:
+                path.unlink(missing_ok=True)
+
+
+def _changes_of(path: Path, reader: DeltaReader, download: Download) -> Iterator[Change]:
+    """Read a delta from its file: inflated within bounds, strict, and of the right ends."""
+    inflater = Inflater(max_bytes=MAX_CHANGES * MAX_ENTRY_BYTES)
+    with path.open("rb") as file:
+        while chunk := file.read(65_536):
+            for piece in inflater.feed(chunk):
+                yield from reader.feed(piece)
+                if reader.header is not None and reader.seen == 0:
+                    _verify_header(reader, download)
+    inflater.finish()
+    reader.finish()
+    _verify_header(reader, download)
+
+
+def _verify_header(reader: DeltaReader, download: Download) -> None:
+    header = reader.header
+    if header is None:
+        raise MalformedError("the delta has no header")
+    found = (header.list, header.base, header.target, header.target_root)
+    target = download.target
+    if found != (str(download.name), download.base, download.version, target.root):
+        raise MixAndMatchError("the delta is of another list, or between other versions")
+
+
+def _require(accepted: AcceptedPublication, name: ListName) -> PublishedList:
+    target = accepted.publication.find(name.view, name.algorithm)
+    if target is None:
+        raise NotFoundError(f"there is no list {name}")
+    return target
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,117 @@
+"""What an organization is given to join: an invitation, and the trust that it pins.
+
+Source: docs/protocol.md, "Joining".
+"""
+
+import base64
+import binascii
+from typing import Annotated, Final, Self
+
+import msgspec
+
+from hashshare.crypto import canonical
+from hashshare.crypto.keys import PublicKey
+from hashshare.crypto.note import NoteVerifier
+from hashshare.domain.documents import (
+    Digest,
+    Document,
+    Id,
+    Origin,
+    Text,
+    decode_document,
+    encode_document,
+)
+from hashshare.domain.registry import Keys
+from hashshare.errors import MalformedError, MixAndMatchError
+
+MAX_TRUST_BYTES: Final = 64 * 1024
+
+_PREFIX: Final = "hsinv1_"
+_Pem = Annotated[str, msgspec.Meta(max_length=16_384)]
+_Url = Annotated[str, msgspec.Meta(pattern=r"\Ahttps://[A-Za-z0-9.:\[\]-]{1,255}\Z")]
+_Token = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{43}\Z")]
+
+
+class Trust(Document, frozen=True):
+    """What a member believes from the start; all else follows from signatures.
+
+    Attributes:
+        ca: Certificate of the coalition's CA, PEM.
+        coalition: Its name, for people.
+        governance: Keys that sign the first registry that a member sees.
+        log: Origin of the log.
+        log_key: With which its checkpoints are verified, a C2SP vkey.
+        publishers: Keys that sign publications, until a registry says otherwise.
+    """
+
+    ca: _Pem
+    coalition: Text
+    governance: Keys
+    log: Origin
+    log_key: Annotated[str, msgspec.Meta(max_length=300)]
+    publishers: Keys
+
+    @property
+    def log_verifier(self) -> NoteVerifier:
+        """The log's key."""
+        return NoteVerifier.parse(self.log_key)
+
+
+def parse_trust(data: bytes) -> Trust:
+    """Return the trust document whose one byte form is ``data``.
+
+    Raises:
+        MalformedError: It is not that.
+        KeyUnsafeError: One of its keys is unsafe.
+        MixAndMatchError: The log's key is another log's.
+    """
+    trust = decode_document(data, Trust, max_bytes=MAX_TRUST_BYTES)
+    for text in (*trust.governance.keys, *trust.publishers.keys):
+        PublicKey.parse(text)
+    if trust.log_verifier.name != trust.log:
+        raise MixAndMatchError("the log's key is named for another log")
+    return trust
+
+
+class Invitation(Document, frozen=True):
+    """Lets one organization enrol once. Whoever holds it can: it travels like a password.
+
+    Attributes:
+        ca_fingerprint: SHA-256 of the CA certificate's DER, hex.
+        token: Known to nobody else; the server keeps its digest only.
+        trust_digest: SHA-256 of the trust document, hex.
+    """
+
+    api_url: _Url
+    ca_fingerprint: Digest
+    coalition: Text
+    enrol_url: _Url
+    member: Id
+    token: _Token
+    trust_digest: Digest
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the one line that ``str()`` gives; white space around it is ignored.
+
+        Raises:
+            MalformedError: ``text`` is not that.
+        """
+        stripped = text.strip()
+        if not stripped.startswith(_PREFIX):
+            raise MalformedError(f"an invitation begins with {_PREFIX}")
+        try:
+            body = stripped.removeprefix(_PREFIX)
+            data = base64.b64decode(body + "=" * (-len(body) % 4), b"-_", validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise MalformedError("the invitation is damaged, ask for it again") from error
+        return decode_document(data, cls)
+
+    def __str__(self) -> str:
+        encoded = base64.urlsafe_b64encode(encode_document(self)).decode("ascii")
+        return _PREFIX + encoded.rstrip("=")
+
+    @property
+    def token_digest(self) -> str:
+        """What the server knows of the token, hex."""
+        return canonical.digest(self.token.encode("ascii"))

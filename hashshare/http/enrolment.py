@@ -1,0 +1,46 @@
+"""The listener for those who have no certificate yet."""
+
+from typing import Final
+
+from aiohttp import web
+
+from hashshare.domain.documents import encode_document
+from hashshare.domain.names import format_time
+from hashshare.http.context import answer, now, read_document, services
+from hashshare.wire.members import EnrolmentDone, EnrolmentRequest
+
+routes: Final = web.RouteTableDef()
+
+
+@routes.get("/health")
+async def get_health(request: web.Request) -> web.StreamResponse:
+    """Answer with 200 while the server is in contact with its database, else with 503."""
+    return web.json_response({"log_size": services(request).news.log_size, "status": "ok"})
+
+
+@routes.get("/v1/trust")
+async def get_trust(request: web.Request) -> web.StreamResponse:
+    """Answer with the trust document, whose digest is in each invitation."""
+    body = encode_document(services(request).membership.trust)
+    return web.Response(body=body, content_type="application/json")
+
+
+@routes.post("/v1/enrolments")
+async def post_enrolment(request: web.Request) -> web.StreamResponse:
+    """Give a certificate to whoever holds an invitation."""
+    body = await read_document(request, EnrolmentRequest)
+    enrolled = await services(request).membership.enrol(
+        token=body.token,
+        csr=body.csr,
+        submission_key=body.submission_key,
+        possession=body.possession,
+        now=now(),
+    )
+    document = EnrolmentDone(
+        approved=enrolled.approved,
+        certificate=enrolled.certificate.pem,
+        member=enrolled.member,
+        not_after=format_time(enrolled.certificate.not_after),
+        registry_version=enrolled.registry_version,
+    )
+    return answer(document, status=201)

@@ -1,0 +1,64 @@
+"""The log: checkpoint, tiles, entries, proofs. Source: C2SP tlog-tiles."""
+
+from typing import Final
+
+from aiohttp import web
+
+from hashshare.crypto.tiles import parse_tile_path
+from hashshare.domain.changes import parse_number
+from hashshare.http.context import IMMUTABLE, answer, services, wait_seconds
+from hashshare.wire.lists import ProofDocument
+
+routes: Final = web.RouteTableDef()
+
+
+@routes.get("/v1/log/checkpoint")
+async def get_checkpoint(request: web.Request) -> web.StreamResponse:
+    """Answer with the newest checkpoint; with ``Prefer: wait`` when there is a newer one."""
+    news = services(request).news
+    size = news.log_size
+    known = request.headers.get("If-None-Match")
+    if known == f'"{size}"':
+        size = await news.wait_for_log(after=size, timeout_seconds=wait_seconds(request))
+        if known == f'"{size}"':
+            return web.Response(status=304, headers={"ETag": known})
+    note = await services(request).log.checkpoint_at(size)
+    return web.Response(
+        body=note,
+        content_type="text/plain",
+        charset="utf-8",
+        headers={"ETag": f'"{size}"', "Cache-Control": "no-cache"},
+    )
+
+
+@routes.get("/v1/log/tile/{path:.+}")
+async def get_tile(request: web.Request) -> web.StreamResponse:
+    """Answer with a tile of hashes, or a bundle of entries."""
+    tile = parse_tile_path(request.match_info["path"])
+    body = await services(request).log.tile(tile)
+    return web.Response(body=body, content_type="application/octet-stream", headers=IMMUTABLE)
+
+
+@routes.get("/v1/log/entries/{index}")
+async def get_entry(request: web.Request) -> web.StreamResponse:
+    """Answer with one leaf."""
+    body = await services(request).log.entry(parse_number(request.match_info["index"]))
+    return web.Response(body=body, content_type="application/vnd.dsse+json", headers=IMMUTABLE)
+
+
+@routes.get("/v1/log/inclusion")
+async def get_inclusion(request: web.Request) -> web.StreamResponse:
+    """Answer with the proof that leaf ``?index=`` is in the tree of ``?size=``."""
+    query = request.query
+    index, size = parse_number(query.get("index", "")), parse_number(query.get("size", ""))
+    proof = await services(request).log.inclusion(index, size)
+    return answer(ProofDocument(proof=proof), headers=IMMUTABLE)
+
+
+@routes.get("/v1/log/consistency")
+async def get_consistency(request: web.Request) -> web.StreamResponse:
+    """Answer with the proof that the tree of ``?new=`` extends the tree of ``?old=``."""
+    query = request.query
+    old, new = parse_number(query.get("old", "")), parse_number(query.get("new", ""))
+    proof = await services(request).log.consistency(old, new)
+    return answer(ProofDocument(proof=proof), headers=IMMUTABLE)

@@ -1,0 +1,193 @@
+"""Who the caller is; and for admins: members, invitations, certificates."""
+
+from datetime import datetime
+from typing import Final
+
+from aiohttp import web
+
+from hashshare import __version__
+from hashshare.crypto.encoding import parse_digest
+from hashshare.domain.names import MemberId, format_time
+from hashshare.domain.registry import Registry
+from hashshare.http.context import (
+    ADDRESSES,
+    PEER,
+    answer,
+    now,
+    read_document,
+    require_admin,
+    services,
+)
+from hashshare.service.membership import MemberRecord
+from hashshare.storage.members import CertificateRow, InvitationRow
+from hashshare.wire.members import (
+    CertificateDocument,
+    ChainDocument,
+    InvitationDocument,
+    InvitationList,
+    InvitationMade,
+    InvitationRequest,
+    MemberDocument,
+    MemberList,
+    PullDocument,
+    RenewalDone,
+    RenewalRequest,
+    RevocationRequest,
+    SelfDocument,
+)
+
+routes: Final = web.RouteTableDef()
+
+
+@routes.get("/v1/self")
+async def get_self(request: web.Request) -> web.StreamResponse:
+    """Answer with who the caller is, and what it may."""
+    peer = request[PEER]
+    registry, member = peer.registry, peer.registry.member(peer.member)
+    chain = await services(request).membership.read_chain(peer.member)
+    readable = registry.readable_sets(peer.member)
+    document = SelfDocument(
+        member=peer.member,
+        name=member.name,
+        roles=[role.value for role in member.roles],
+        status=member.status.value,
+        certificate=_to_certificate(peer.certificate),
+        chain=ChainDocument(sequence=chain.sequence, last_id=chain.last_id),
+        lists=[str(name) for s in readable for name in registry.lists(s)],
+        contributes_to=[s for s in readable if registry.may_contribute(peer.member, s)],
+        server_version=__version__,
+    )
+    return answer(document)
+
+
+@routes.post("/v1/renewals")
+async def post_renewal(request: web.Request) -> web.StreamResponse:
+    """Give the caller a new certificate; its present one stays valid."""
+    body = await read_document(request, RenewalRequest)
+    issued = await services(request).membership.renew(
+        request[PEER], csr=body.csr, label=body.label, now=now()
+    )
+    document = RenewalDone(certificate=issued.pem, not_after=format_time(issued.not_after))
+    return answer(document, status=201)
+
+
+@routes.get("/v1/members")
+async def list_members(request: web.Request) -> web.StreamResponse:
+    """Answer with all members."""
+    registry = require_admin(request).registry
+    membership = services(request).membership
+    documents = [
+        _to_member(member_id, registry, await membership.read_member(member_id))
+        for member_id in sorted(registry.members)
+    ]
+    return answer(MemberList(members=documents))
+
+
+@routes.get("/v1/members/{member}")
+async def get_member(request: web.Request) -> web.StreamResponse:
+    """Answer with one member."""
+    registry, member_id = require_admin(request).registry, request.match_info["member"]
+    record = await services(request).membership.read_member(member_id)
+    return answer(_to_member(member_id, registry, record))
+
+
+@routes.post("/v1/members/{member}/certificates/{fingerprint}/revoke")
+async def revoke_certificate(request: web.Request) -> web.StreamResponse:
+    """Revoke a certificate; its live connections are cut."""
+    require_admin(request)
+    fingerprint = parse_digest(request.match_info["fingerprint"])
+    body = await read_document(request, RevocationRequest)
+    await services(request).membership.revoke_certificate(
+        request.match_info["member"], fingerprint, reason=body.reason, now=now()
+    )
+    return web.Response(status=204)
+
+
+@routes.post("/v1/invitations")
+async def post_invitation(request: web.Request) -> web.StreamResponse:
+    """Make an invitation."""
+    require_admin(request)
+    body = await read_document(request, InvitationRequest)
+    addresses = request.app[ADDRESSES]
+    invitation, row = await services(request).membership.invite(
+        MemberId(body.member),
+        label=body.label,
+        hours=body.expires_in_hours,
+        api_url=addresses.api_url,
+        enrol_url=addresses.enrol_url,
+        now=now(),
+    )
+    document = InvitationMade(
+        invitation=str(invitation),
+        invitation_id=row.invitation_id,
+        expires_at=format_time(row.expires_at),
+    )
+    return answer(document, status=201)
+
+
+@routes.get("/v1/invitations")
+async def list_invitations(request: web.Request) -> web.StreamResponse:
+    """Answer with all invitations, without their secrets."""
+    require_admin(request)
+    rows = await services(request).membership.list_invitations()
+    return answer(InvitationList(invitations=[_to_invitation(row) for row in rows]))
+
+
+@routes.delete("/v1/invitations/{invitation_id}")
+async def delete_invitation(request: web.Request) -> web.StreamResponse:
+    """Make an invitation invalid."""
+    require_admin(request)
+    await services(request).membership.revoke_invitation(
+        request.match_info["invitation_id"], now=now()
+    )
+    return web.Response(status=204)
+
+
+def _to_certificate(row: CertificateRow) -> CertificateDocument:
+    return CertificateDocument(
+        fingerprint=row.fingerprint,
+        label=row.label,
+        not_after=format_time(row.not_after),
+        revoked_at=_format(row.revoked_at),
+        reason=row.reason,
+        last_seen_at=_format(row.last_seen_at),
+    )
+
+
+def _to_invitation(row: InvitationRow) -> InvitationDocument:
+    return InvitationDocument(
+        invitation_id=row.invitation_id,
+        member=row.member,
+        label=row.label,
+        created_at=format_time(row.created_at),
+        expires_at=format_time(row.expires_at),
+        used_at=_format(row.used_at),
+        revoked_at=_format(row.revoked_at),
+    )
+
+
+def _to_member(member_id: str, registry: Registry, record: MemberRecord) -> MemberDocument:
+    member = registry.member(member_id)
+    return MemberDocument(
+        member=member_id,
+        name=member.name,
+        jurisdiction=member.jurisdiction,
+        roles=[role.value for role in member.roles],
+        status=member.status.value,
+        submission_keys=list(member.submission_keys),
+        pending_keys=[row.submission_key for row in record.pending],
+        certificates=[_to_certificate(row) for row in record.certificates],
+        pulls=[
+            PullDocument(
+                list_name=row.list_name,
+                version=row.version,
+                pulled_at=format_time(row.pulled_at),
+            )
+            for row in record.pulls
+        ],
+        chain=ChainDocument(sequence=record.chain.sequence, last_id=record.chain.last_id),
+    )
+
+
+def _format(moment: datetime | None) -> str | None:
+    return None if moment is None else format_time(moment)

@@ -1,0 +1,118 @@
+"""What happens to every request: its log line, its problem, its peer, its rate."""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from time import monotonic
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from hashshare.errors import HashshareError, NotEnrolledError, TooManyRequestsError
+from hashshare.http.context import PEER, now, services
+from hashshare.http.limits import RateLimit
+from hashshare.wire import problem
+
+_LOG: Final = structlog.get_logger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+MEMBER_LIMIT: Final = web.AppKey("member_limit", RateLimit)
+ADDRESS_LIMIT: Final = web.AppKey("address_limit", RateLimit)
+
+
+@web.middleware
+async def log_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Write one line a request: who, what, how long. Never the path, which may hold a hash."""
+    request[REQUEST_ID] = secrets.token_hex(8)
+    begin = monotonic()
+    status = 0
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        peer = request.get(PEER)
+        _LOG.info(
+            "request answered" if status else "request cut off",
+            request=request[REQUEST_ID],
+            member=None if peer is None else peer.member,
+            method=request.method,
+            route=_route(request),
+            status=status,
+            milliseconds=round((monotonic() - begin) * 1000, 1),
+        )
+
+
+@web.middleware
+async def render_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every error into a problem document, so that no handler has to.
+
+    The message of an error not raised on purpose may hold internals: it goes to the log only.
+    """
+    try:
+        return await handler(request)
+    except HashshareError as error:
+        return to_response(error, request[REQUEST_ID])
+    except web.HTTPError as error:
+        return _blank(HTTPStatus(error.status), request[REQUEST_ID])
+    except (ConnectionError, asyncio.CancelledError):
+        # The peer is gone, or was cut off.
+        raise
+    except Exception:  # noqa: BLE001 # the last resort: whatever it is becomes a 500
+        _LOG.exception(
+            "request failed",
+            request=request[REQUEST_ID],
+            method=request.method,
+            route=_route(request),
+        )
+        return _blank(HTTPStatus.INTERNAL_SERVER_ERROR, request[REQUEST_ID])
+
+
+@web.middleware
+async def identify_peer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Find the member behind the certificate, at each request anew, and count its requests."""
+    fingerprint = peer_fingerprint(request.transport)
+    if fingerprint is None:
+        raise NotEnrolledError("a client certificate is required")
+    request[PEER] = await services(request).directory.resolve(fingerprint, now=now())
+    request.app[MEMBER_LIMIT].take(request[PEER].member)
+    return await handler(request)
+
+
+@web.middleware
+async def limit_address(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Bound what an unknown peer can ask: tokens are not to be guessed."""
+    request.app[ADDRESS_LIMIT].take(request.remote or "")
+    return await handler(request)
+
+
+def peer_fingerprint(transport: asyncio.BaseTransport | None) -> str | None:
+    """Return the SHA-256 of the certificate at the other end, None if there is none."""
+    tls = None if transport is None else transport.get_extra_info("ssl_object")
+    certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+    return None if certificate is None else hashlib.sha256(certificate).hexdigest()
+
+
+def to_response(error: HashshareError, request_id: str) -> web.Response:
+    """Return the response for an error that was raised on purpose."""
+    status, body = problem.encode_problem(error, instance=request_id)
+    response = web.Response(body=body, status=status, content_type=problem.MEDIA_TYPE)
+    if isinstance(error, TooManyRequestsError):
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    elif status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = "1"
+    return response
+
+
+def _blank(status: HTTPStatus, request_id: str) -> web.Response:
+    body = problem.encode_blank_problem(status, instance=request_id)
+    return web.Response(body=body, status=status, content_type=problem.MEDIA_TYPE)
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return "unknown" if resource is None else resource.canonical

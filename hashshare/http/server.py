@@ -1,0 +1,228 @@
+"""The server: its two applications, its listeners, and its tasks."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final, Self
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Middleware
+
+from hashshare.errors import HashshareError, UnavailableError
+from hashshare.http import enrolment, lists, log, members, registry, submissions
+from hashshare.http.context import SERVICES, Addresses, Services, now
+from hashshare.http.limits import RateLimit
+from hashshare.http.middlewares import (
+    ADDRESS_LIMIT,
+    MEMBER_LIMIT,
+    identify_peer,
+    limit_address,
+    log_requests,
+    peer_fingerprint,
+    render_problems,
+)
+from hashshare.http.site import TLSSite
+
+_LOG: Final = structlog.get_logger(__name__)
+
+KEEPALIVE_SECONDS: Final = 60.0
+RECHECK_SECONDS: Final = 30.0
+"""How often live connections are looked at though nothing was heard, for expiry."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What callers may ask for.
+
+    Attributes:
+        member_per_second: Requests of one member, in the long run.
+        member_burst: And at once.
+        address_per_second: Requests from one address to the enrolment listener.
+        address_burst: And at once.
+        shutdown_seconds: How long requests may go on after the server was told to stop.
+    """
+
+    member_per_second: float = 100
+    member_burst: float = 500
+    address_per_second: float = 1
+    address_burst: float = 30
+    shutdown_seconds: float = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where a listener is, and under which host name members reach it.
+
+    Attributes:
+        host: Address to listen on.
+        port: 0 lets the system choose.
+        public_url: ``https://host:port`` for invitations; None to derive it.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    public_url: str | None = None
+
+    def url(self, port: int) -> str:
+        """Return the URL that invitations name, given the port that was chosen."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"https://{host}:{port}"
+
+
+class Server:
+    """Serves the API and enrolment until its context ends.
+
+    Attributes:
+        addresses: Once it runs: under which URLs members reach it.
+    """
+
+    addresses: Addresses
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        api: Endpoints,
+        enrol: Endpoints,
+        api_tls: ssl.SSLContext,
+        enrol_tls: ssl.SSLContext,
+        limits: ServerLimits | None = None,
+    ) -> None:
+        self._services = services
+        self._api, self._enrol = api, enrol
+        self._api_tls, self._enrol_tls = api_tls, enrol_tls
+        self._limits = limits or ServerLimits()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            api, enrol = self._build_api(), self._build_enrol()
+            await stack.enter_async_context(_following(self._services))
+            runner, api_port = await self._start(stack, api, self._api, "api")
+            _, enrol_port = await self._start(stack, enrol, self._enrol, "enrol")
+            self.addresses = Addresses(self._api.url(api_port), self._enrol.url(enrol_port))
+            # Set before anybody can have asked: both listeners answer only from here on.
+            self._addresses.append(self.addresses)
+            cutting = asyncio.create_task(self._cut_off(runner))
+            stack.push_async_callback(_cancel, cutting)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def exchange_tls(self, *, api: ssl.SSLContext, enrol: ssl.SSLContext) -> None:
+        """Use other certificates for connections from now on; those that are up go on."""
+        self._api_tls, self._enrol_tls = api, enrol
+
+    def _build_api(self) -> web.Application:
+        self._addresses: list[Addresses] = []
+        app = _application(self._services, [log_requests, render_problems, identify_peer])
+        app[MEMBER_LIMIT] = RateLimit(self._limits.member_per_second, self._limits.member_burst)
+        for module in (log, registry, submissions, lists, members):
+            app.add_routes(module.routes)
+        return app
+
+    def _build_enrol(self) -> web.Application:
+        app = _application(self._services, [log_requests, render_problems, limit_address])
+        app[ADDRESS_LIMIT] = RateLimit(self._limits.address_per_second, self._limits.address_burst)
+        app.add_routes(enrolment.routes)
+        return app
+
+    async def _start(
+        self, stack: AsyncExitStack, app: web.Application, endpoints: Endpoints, name: str
+    ) -> tuple[web.AppRunner, int]:
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            lingering_time=3,
+            shutdown_timeout=self._limits.shutdown_seconds,
+            max_line_size=4096,
+            max_field_size=4096,
+            handle_signals=False,
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        api = name == "api"
+        site = TLSSite(runner, lambda: self._api_tls if api else self._enrol_tls, name=name)
+        port = await site.start(endpoints.host, endpoints.port)
+        stack.push_async_callback(site.stop)
+        _LOG.info("listening", listener=name, host=endpoints.host, port=port)
+        return runner, port
+
+    async def _cut_off(self, runner: web.AppRunner) -> None:
+        """Abort connections of those who may no longer be here, as soon as that is heard."""
+        news = self._services.news
+        epoch = news.membership_epoch
+        while True:
+            epoch = await news.wait_for_membership(after=epoch, timeout_seconds=RECHECK_SECONDS)
+            with suppress(UnavailableError):
+                await self._abort_unwelcome(runner)
+
+    async def _abort_unwelcome(self, runner: web.AppRunner) -> None:
+        server = runner.server
+        if server is None:
+            return
+        welcome: dict[str, bool] = {}
+        for handler in list(server.connections):
+            transport = handler.transport
+            fingerprint = peer_fingerprint(transport)
+            if transport is None or fingerprint is None:
+                continue
+            if fingerprint not in welcome:
+                welcome[fingerprint] = await self._is_welcome(fingerprint)
+            if not welcome[fingerprint]:
+                # close() would wait for a peer that does not read.
+                transport.abort()
+                _LOG.info("connection cut off")
+
+    async def _is_welcome(self, fingerprint: str) -> bool:
+        try:
+            await self._services.directory.resolve(fingerprint, now=now())
+        except UnavailableError:
+            raise
+        except HashshareError:
+            return False
+        return True
+
+
+def _application(services: Services, middlewares: Iterable[Middleware]) -> web.Application:
+    app = web.Application(middlewares=middlewares)
+    app[SERVICES] = services
+    app.on_response_prepare.append(_hide_software)
+    return app
+
+
+async def _hide_software(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.pop("Server", None)
+
+
+@asynccontextmanager
+async def _following(services: Services) -> AsyncIterator[None]:
+    """Keep the news flowing, and wait for the first."""
+    # aiohttp logs malformed headers with their values, which may be secret.
+    logging.getLogger("aiohttp.server").addFilter(_drop_details)
+    task = asyncio.create_task(services.news.run())
+    try:
+        await services.news.wait_until_known()
+        yield
+    finally:
+        await _cancel(task)
+
+
+def _drop_details(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | ConnectionError)
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,1 @@
+"""The use cases: each opens its transactions, and asks who may."""

@@ -1,0 +1,88 @@
+"""Who the peer is: from its certificate to a member, anew at each request."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from hashshare.domain.names import MemberId
+from hashshare.domain.registry import Registry, Status
+from hashshare.errors import ExpiredError, NotEnrolledError, SuspendedError
+from hashshare.service.news import News
+from hashshare.service.registry import RegistryService
+from hashshare.storage.database import Pool, snapshot
+from hashshare.storage.members import CertificateRow, MembersRepository
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who sends a request.
+
+    Attributes:
+        member: An active member.
+        fingerprint: Of the certificate that it uses, hex.
+        registry: The one in force when the request came.
+    """
+
+    member: MemberId
+    fingerprint: str
+    certificate: CertificateRow
+    registry: Registry
+
+
+@dataclass(slots=True)
+class Directory:
+    """Finds members by certificate. Asks the database once, and again after each change.
+
+    TLS looks at a certificate once per connection, so that revocation and expiry are
+    decided here. Without contact to the database nobody is let in.
+    """
+
+    pool: Pool
+    news: News
+    registries: RegistryService
+    _epoch: int = -1
+    _registry: Registry | None = None
+    _certificates: dict[str, CertificateRow] = field(default_factory=dict)
+
+    async def resolve(self, fingerprint: str, *, now: datetime) -> Peer:
+        """Return the member that a certificate belongs to.
+
+        Raises:
+            NotEnrolledError: The certificate was not issued to a member.
+            SuspendedError: It was revoked, or its member is not active.
+            ExpiredError: It is not valid at ``now``.
+            UnavailableError: The database is out of reach.
+        """
+        # Raises when nothing was heard of the database for some seconds.
+        _ = self.news.log_size
+        registry = await self._current_registry()
+        certificate = await self._find(fingerprint)
+        if certificate is None:
+            raise NotEnrolledError("this certificate belongs to no member")
+        if certificate.revoked_at is not None:
+            raise SuspendedError("this certificate is revoked")
+        if not certificate.not_before <= now < certificate.not_after:
+            raise ExpiredError("this certificate has expired; ask an admin for an invitation")
+        member = registry.members.get(certificate.member)
+        if member is None or member.status is not Status.ACTIVE:
+            status = "unknown" if member is None else member.status.value
+            raise SuspendedError(f"member {certificate.member} is {status}")
+        return Peer(certificate.member, fingerprint, certificate, registry)
+
+    async def _current_registry(self) -> Registry:
+        epoch = self.news.membership_epoch
+        if self._registry is None or epoch != self._epoch:
+            # In this order: a change that comes between is heard, and read again.
+            registry = (await self.registries.current()).registry
+            self._certificates.clear()
+            self._epoch, self._registry = epoch, registry
+        return self._registry
+
+    async def _find(self, fingerprint: str) -> CertificateRow | None:
+        known = self._certificates.get(fingerprint)
+        if known is None:
+            async with snapshot(self.pool) as connection:
+                known = await MembersRepository(connection).find_certificate(fingerprint)
+            # Those of strangers are not remembered: they could be any number.
+            if known is not None:
+                self._certificates[fingerprint] = known
+        return known

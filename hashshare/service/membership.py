@@ -1,0 +1,353 @@
+"""Membership: invitations, enrolment, renewal, revocation."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+import structlog
+
+from hashshare.crypto import canonical
+from hashshare.crypto.certificates import Authority, ClientKey, Issued, parse_csr, spki_of
+from hashshare.crypto.keys import PrivateKey, PublicKey, verify_possession
+from hashshare.domain.documents import encode_document
+from hashshare.domain.joining import Invitation, Trust
+from hashshare.domain.names import MemberId, format_time
+from hashshare.domain.registry import Registry, Status
+from hashshare.domain.statements import ChainHead, seal_registry
+from hashshare.errors import (
+    InvitationInvalidError,
+    KeyUnsafeError,
+    MalformedError,
+    NotFoundError,
+    RegistryConflictError,
+    SuspendedError,
+    UnavailableError,
+)
+from hashshare.service.directory import Peer
+from hashshare.service.registry import RegistryService
+from hashshare.storage.database import Connection, Pool, snapshot, transaction
+from hashshare.storage.members import (
+    CertificateRow,
+    EnrolmentRow,
+    InvitationRow,
+    MembersRepository,
+    PullRow,
+)
+from hashshare.storage.notices import NoticeRepository
+from hashshare.storage.submissions import SubmissionRepository
+
+_LOG: Final = structlog.get_logger(__name__)
+
+MAX_INVITATION_HOURS: Final = 30 * 24
+MAX_LABEL: Final = 64
+_ATTEMPTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What an organization that enrols is given.
+
+    Attributes:
+        approved: Whether the registry lists its submission key; if not, an admin has to.
+    """
+
+    certificate: Issued
+    member: MemberId
+    approved: bool
+    registry_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRecord:
+    """What the server knows of a member besides the registry.
+
+    Attributes:
+        pending: Submission keys that it enrolled and the registry does not list.
+    """
+
+    certificates: list[CertificateRow]
+    pending: list[EnrolmentRow]
+    pulls: list[PullRow]
+    chain: ChainHead
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipService:
+    """Lets organizations in and out.
+
+    Attributes:
+        governance_key: Signs the registry when somebody enrols; None if no server holds
+            it, and admins approve.
+    """
+
+    pool: Pool
+    authority: Authority
+    registries: RegistryService
+    trust: Trust
+    governance_key: PrivateKey | None
+
+    async def invite(
+        self,
+        member: MemberId,
+        *,
+        label: str,
+        hours: int,
+        api_url: str,
+        enrol_url: str,
+        now: datetime,
+    ) -> tuple[Invitation, InvitationRow]:
+        """Return a new invitation for a member of the registry; works once.
+
+        Raises:
+            NotFoundError: No such member.
+            MalformedError: The label or the time is out of bounds.
+        """
+        if not 1 <= hours <= MAX_INVITATION_HOURS:
+            raise MalformedError(f"an invitation lasts 1 to {MAX_INVITATION_HOURS} hours")
+        _verify_label(label)
+        (await self.registries.current()).registry.member(member)
+        invitation = Invitation(
+            api_url=api_url,
+            ca_fingerprint=self.authority.root.fingerprint,
+            coalition=self.trust.coalition,
+            enrol_url=enrol_url,
+            member=member,
+            token=secrets.token_urlsafe(32),
+            trust_digest=canonical.digest(encode_document(self.trust)),
+        )
+        row = InvitationRow(
+            token_digest=bytes.fromhex(invitation.token_digest),
+            invitation_id=secrets.token_hex(4),
+            member=member,
+            label=label,
+            created_at=now,
+            expires_at=now + timedelta(hours=hours),
+            used_by=None,
+            used_at=None,
+            fingerprint=None,
+            revoked_at=None,
+        )
+        async with transaction(self.pool) as connection:
+            await MembersRepository(connection).append_invitation(row)
+        _LOG.info("member invited", member=member, invitation=row.invitation_id)
+        return invitation, row
+
+    async def enrol(
+        self, *, token: str, csr: str, submission_key: str, possession: bytes, now: datetime
+    ) -> Enrolled:
+        """Give a certificate to whoever holds an invitation, and list its submission key.
+
+        Idempotent for the same token and keys: the answer may have been lost.
+
+        Raises:
+            InvitationInvalidError: The token is unknown, expired, revoked, or was used with
+                other keys.
+            KeyUnsafeError: A key is not acceptable, or its possession not proven.
+            MalformedError: The request or the key is not in its form.
+            AlreadyExistsError: The submission key was enrolled before.
+            SuspendedError: The member is not active.
+        """
+        tls_key, public = parse_csr(csr), PublicKey.parse(submission_key)
+        token_digest = hashlib.sha256(token.encode()).digest()
+        registry = (await self.registries.current()).registry
+        async with transaction(self.pool) as connection:
+            repository = MembersRepository(connection)
+            row = await repository.lock_invitation(token_digest)
+            used_by = hashlib.sha256(spki_of(tls_key) + public.raw).digest()
+            invitation = _verify_invitation(row, used_by, now)
+            verify_possession(
+                public,
+                possession,
+                member=invitation.member,
+                origin=self.trust.log,
+                context=token_digest.hex(),
+            )
+            _verify_may_enrol(registry, invitation.member, public)
+            issued = await self._issue_once(connection, invitation, tls_key, public, used_by, now)
+        approved, version = await self._approve(invitation.member, public, now)
+        _LOG.info("member enrolled", member=invitation.member, approved=approved)
+        return Enrolled(issued, invitation.member, approved, version)
+
+    async def renew(self, peer: Peer, *, csr: str, label: str | None, now: datetime) -> Issued:
+        """Return a new certificate for the member that asks; the old one stays valid.
+
+        Raises:
+            KeyUnsafeError: The key is not acceptable.
+            MalformedError: The request is not in its form.
+        """
+        chosen = peer.certificate.label if label is None else label
+        _verify_label(chosen)
+        issued = self.authority.issue_client(parse_csr(csr), member=peer.member, now=now)
+        async with transaction(self.pool) as connection:
+            await MembersRepository(connection).append_certificate(
+                _to_row(issued, peer.member, chosen)
+            )
+        _LOG.info("certificate renewed", member=peer.member)
+        return issued
+
+    async def register(self, issued: Issued, *, member: MemberId, label: str) -> None:
+        """Record a certificate that was issued offline, such as the first admin's."""
+        async with transaction(self.pool) as connection:
+            await MembersRepository(connection).append_certificate(_to_row(issued, member, label))
+
+    async def revoke_certificate(
+        self, member: str, fingerprint: str, *, reason: str, now: datetime
+    ) -> None:
+        """Revoke one certificate: live connections that use it are cut. Idempotent.
+
+        Raises:
+            NotFoundError: The member has no such certificate.
+        """
+        async with transaction(self.pool) as connection:
+            await MembersRepository(connection).revoke_certificate(
+                member, fingerprint, now=now, reason=reason
+            )
+            await NoticeRepository(connection).send_membership()
+        _LOG.info("certificate revoked", member=member, reason=reason)
+
+    async def revoke_invitation(self, invitation_id: str, *, now: datetime) -> None:
+        """Make an invitation invalid. Idempotent.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        async with transaction(self.pool) as connection:
+            await MembersRepository(connection).revoke_invitation(invitation_id, now=now)
+
+    async def list_invitations(self) -> list[InvitationRow]:
+        """Return all invitations, oldest first."""
+        async with snapshot(self.pool) as connection:
+            return await MembersRepository(connection).read_invitations()
+
+    async def read_member(self, member: str) -> MemberRecord:
+        """Return what the server knows of a member of the registry.
+
+        Raises:
+            NotFoundError: No such member.
+        """
+        registry = (await self.registries.current()).registry
+        listed = set(registry.member(member).submission_keys)
+        async with snapshot(self.pool) as connection:
+            repository = MembersRepository(connection)
+            enrolled = await repository.read_enrolments(member)
+            return MemberRecord(
+                certificates=await repository.read_certificates(member),
+                pending=[row for row in enrolled if row.submission_key not in listed],
+                pulls=await repository.read_pulls(member),
+                chain=(await SubmissionRepository(connection).read_chain(member)).head,
+            )
+
+    async def read_chain(self, member: MemberId) -> ChainHead:
+        """Return where a member's chain of submissions stands."""
+        async with snapshot(self.pool) as connection:
+            return (await SubmissionRepository(connection).read_chain(member)).head
+
+    async def record_pull(
+        self, member: MemberId, list_name: str, version: int, *, now: datetime
+    ) -> None:
+        """Record up to which version a member has been sent a list."""
+        async with transaction(self.pool) as connection:
+            await MembersRepository(connection).record_pull(member, list_name, version, now=now)
+
+    async def _issue_once(
+        self,
+        connection: Connection,
+        invitation: InvitationRow,
+        tls_key: ClientKey,
+        public: PublicKey,
+        used_by: bytes,
+        now: datetime,
+    ) -> Issued:
+        repository = MembersRepository(connection)
+        if invitation.fingerprint is not None:
+            row = await repository.find_certificate(invitation.fingerprint)
+            if row is None:
+                raise NotFoundError("the certificate of this enrolment is gone")
+            return Issued.parse_der(row.der)
+        issued = self.authority.issue_client(tls_key, member=invitation.member, now=now)
+        await repository.append_certificate(_to_row(issued, invitation.member, invitation.label))
+        await repository.append_enrolment(
+            public.text, invitation.member, fingerprint=issued.fingerprint, now=now
+        )
+        await repository.use_invitation(
+            invitation.token_digest, used_by=used_by, fingerprint=issued.fingerprint, now=now
+        )
+        return issued
+
+    async def _approve(
+        self, member: MemberId, public: PublicKey, now: datetime
+    ) -> tuple[bool, int]:
+        """List the key in the registry, if this server may; else an admin has to."""
+        for _ in range(_ATTEMPTS):
+            registry = (await self.registries.current()).registry
+            keys = registry.member(member).submission_keys
+            if public.text in keys:
+                return True, registry.version
+            if self.governance_key is None or registry.governance.threshold > 1:
+                return False, registry.version
+            changed = with_submission_key(registry, member, public)
+            envelope, document = seal_registry(
+                changed,
+                [self.governance_key],
+                reason=f"enrolment of {member}",
+                created_at=format_time(now),
+            )
+            try:
+                appended = await self.registries.append(envelope, document, now=now)
+            except RegistryConflictError:
+                continue
+            return True, appended.version
+        raise UnavailableError("the registry is changing, try again")
+
+
+def with_submission_key(registry: Registry, member: MemberId, public: PublicKey) -> Registry:
+    """Return the next registry, in which a member has one more submission key."""
+    known = registry.member(member)
+    keys = (*known.submission_keys, public.text)
+    return registry.with_member(member, msgspec.structs.replace(known, submission_keys=keys))
+
+
+def _verify_invitation(row: InvitationRow | None, used_by: bytes, now: datetime) -> InvitationRow:
+    # One answer for all but the last, so that guessing tells nothing.
+    if row is None or row.revoked_at is not None:
+        raise InvitationInvalidError("this invitation is not valid; ask an admin for another")
+    if row.used_by is not None:
+        if row.used_by != used_by:
+            raise InvitationInvalidError("this invitation was used; ask an admin for another")
+        return row
+    if now >= row.expires_at:
+        raise InvitationInvalidError("this invitation has expired; ask an admin for another")
+    return row
+
+
+def _verify_may_enrol(registry: Registry, member: MemberId, public: PublicKey) -> None:
+    if registry.member(member).status is not Status.ACTIVE:
+        raise SuspendedError(f"member {member} is not active")
+    listed = {*registry.governance.keys, *registry.publishers.keys}
+    for other_id, other in registry.members.items():
+        if other_id != member:
+            listed.update(other.submission_keys)
+    if public.text in listed:
+        raise KeyUnsafeError("this key is listed already, for another purpose or member")
+
+
+def _verify_label(label: str) -> None:
+    if len(label) > MAX_LABEL or not label.isprintable():
+        raise MalformedError(f"a label has at most {MAX_LABEL} printable characters")
+
+
+def _to_row(issued: Issued, member: MemberId, label: str) -> CertificateRow:
+    return CertificateRow(
+        fingerprint=issued.fingerprint,
+        member=member,
+        label=label,
+        not_before=issued.not_before,
+        not_after=issued.not_after,
+        der=issued.der,
+        revoked_at=None,
+        reason=None,
+        last_seen_at=None,
+    )

@@ -1,0 +1,124 @@
+"""Merges one batch into a hash set: what ``domain.fold`` does to one submission."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hashshare.domain.columns import BatchColumns, Numbers
+from hashshare.domain.statements import Operation
+from hashshare.storage.assertions import AssertionRepository, Author, Mentions
+from hashshare.storage.hashes import DistinctHashes, HashRepository, to_distinct
+from hashshare.storage.submissions import SubmissionCounts
+
+if TYPE_CHECKING:
+    from hashshare.storage.database import Connection
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedBatch:
+    """A batch that was found acceptable, ready to be merged."""
+
+    columns: BatchColumns
+    hashes: DistinctHashes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Merged:
+    """What merging a batch came to.
+
+    Attributes:
+        counts: For its member.
+        touched: The hashes whose stances changed, ascending.
+    """
+
+    counts: SubmissionCounts
+    touched: Numbers
+
+
+def prepare_batch(columns: BatchColumns) -> PreparedBatch:
+    """Do what takes time and no database. Call it in a worker thread."""
+    return PreparedBatch(columns, to_distinct(columns))
+
+
+async def merge_batch(connection: "Connection", author: Author, batch: PreparedBatch) -> Merged:
+    """Merge ``batch``, in a transaction that has locked the author's row.
+
+    Locks the hash set's row if and only if there are hashes to add.
+    """
+    hashes = HashRepository(connection)
+    await hashes.prepare()
+    if batch.columns.operation is Operation.WITHDRAW:
+        return await _withdraw(connection, author, batch)
+    ids, horizon = await hashes.resolve(author.hash_set_no, batch.hashes)
+    known = ids > 0
+    changed, ended = await _merge_known(connection, author, batch, ids)
+    new = 0
+    if not known.all():
+        new = await hashes.add(author.hash_set_no, batch.hashes, ids, horizon=horizon)
+        # Some may by now be another member's. But none is known to this one.
+        await _merge_new(connection, author, batch, ids, known)
+    unchanged = int(known.sum()) - len(changed)
+    counts = SubmissionCounts(
+        records=batch.columns.count,
+        hashes=len(ids),
+        new=new,
+        known=len(ids) - new - unchanged,
+        unchanged=unchanged,
+        ended=ended,
+    )
+    return Merged(counts, np.union1d(changed, ids[~known]))
+
+
+async def _merge_known(
+    connection: "Connection", author: Author, batch: PreparedBatch, ids: Numbers
+) -> tuple[Numbers, int]:
+    mentions = _mentions(batch, ids, ids > 0)
+    repository = AssertionRepository(connection, author)
+    if batch.columns.operation is Operation.ASSERT:
+        return await repository.assert_known(mentions)
+    return await repository.dispute_known(mentions)
+
+
+async def _merge_new(
+    connection: "Connection",
+    author: Author,
+    batch: PreparedBatch,
+    ids: Numbers,
+    known: np.ndarray[tuple[int], np.dtype[np.bool_]],
+) -> None:
+    mentions = _mentions(batch, ids, ~known)
+    repository = AssertionRepository(connection, author)
+    if batch.columns.operation is Operation.ASSERT:
+        await repository.assert_new(mentions)
+    else:
+        await repository.dispute_new(mentions)
+
+
+async def _withdraw(connection: "Connection", author: Author, batch: PreparedBatch) -> Merged:
+    ids, _ = await HashRepository(connection).resolve(author.hash_set_no, batch.hashes)
+    named = ids[ids > 0]
+    texts = batch.columns.ids
+    records = [texts[n] for n in np.flatnonzero(texts.lengths).tolist()]
+    touched, ended = await AssertionRepository(connection, author).withdraw(named, records)
+    changed = int(np.isin(named, touched).sum())
+    counts = SubmissionCounts(
+        records=batch.columns.count,
+        hashes=len(ids),
+        new=0,
+        known=changed,
+        unchanged=len(ids) - changed,
+        ended=ended,
+    )
+    return Merged(counts, touched)
+
+
+def _mentions(
+    batch: PreparedBatch, ids: Numbers, which: np.ndarray[tuple[int], np.dtype[np.bool_]]
+) -> Mentions:
+    """Return the mentions of the hashes at the positions in ``which``."""
+    hashes = batch.hashes
+    if which.all():
+        return Mentions(batch.columns, ids[hashes.positions], hashes.records)
+    chosen = which[hashes.positions]
+    return Mentions(batch.columns, ids[hashes.positions[chosen]], hashes.records[chosen])

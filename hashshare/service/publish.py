@@ -1,0 +1,297 @@
+"""The publisher: turns submissions into new versions of hash sets, and signs them.
+
+It is the first client of its own log: it keeps a replica with the code of a member's client,
+and signs the roots that this code computes. The order of commits is what makes it safe to
+kill at any moment:
+
+1. The replica's transaction is open, with the changes applied; nothing is durable.
+2. PostgreSQL commits: the runs of changes, the states of the lists, the statement in the log.
+   From here on the version exists. Killed before, there is no trace of it.
+3. The replica commits. Killed before, it is one version behind, and catches up from the runs.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from hashshare.crypto.envelope import seal
+from hashshare.crypto.keys import PrivateKey
+from hashshare.domain.changes import Version
+from hashshare.domain.documents import encode_document
+from hashshare.domain.names import HashSetId, format_time
+from hashshare.domain.registry import Registry, parse_registry
+from hashshare.domain.statements import PUBLICATION_TYPE, id_of
+from hashshare.errors import (
+    ConflictError,
+    PermissionDeniedError,
+    ReplicaDamagedError,
+    UnavailableError,
+)
+from hashshare.replica import Replica
+from hashshare.service.edition import Edition, EditionWriter, is_due, plan_edition
+from hashshare.service.following import Follower
+from hashshare.service.news import News
+from hashshare.service.snapshots import SnapshotBuilder
+from hashshare.service.worker import Worker
+from hashshare.storage.blobs import Blobs
+from hashshare.storage.database import Connection, Pool, snapshot, transaction, translated
+from hashshare.storage.election import Election
+from hashshare.storage.evaluation import EvaluationRepository
+from hashshare.storage.log import LogRepository
+from hashshare.storage.notices import NoticeRepository
+from hashshare.storage.publications import (
+    HashSetState,
+    ListState,
+    PublicationRepository,
+    PublicationRow,
+)
+from hashshare.storage.registry import RegistryRepository
+
+_LOG: Final = structlog.get_logger(__name__)
+
+POLL_SECONDS: Final = 1.0
+MIN_INTERVAL_SECONDS: Final = 0.5
+"""Between two publications: what is submitted meanwhile goes into one."""
+RETRY_SECONDS: Final = 1.0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Publisher:
+    """Publishes, while elected; and else follows those who do, with its own replica.
+
+    Any number of processes may run one on the same database, each with a replica file of its
+    own. Use it as a context; it opens the replica.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        blobs: Blobs,
+        replica_path: Path,
+        publisher_key: PrivateKey,
+        *,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
+        self._pool = pool
+        self._key = publisher_key
+        self._clock = clock
+        self._worker = Worker("publisher")
+        self._replica = _open_replica(replica_path)
+        self._follower = Follower(pool, self._worker, self._replica)
+        self._snapshots = SnapshotBuilder(pool, blobs, replica_path)
+        self._registries: dict[int, Registry] = {}
+        self._lock = asyncio.Lock()
+
+    def close(self) -> None:
+        """Close the replica."""
+        self._worker.close()
+        self._replica.close()
+
+    async def run(self, news: News) -> None:
+        """Publish until cancelled, as soon as there is something; retries whatever fails.
+
+        Args:
+            news: Wakes it. Its task must be running.
+
+        Raises:
+            RollbackError: The database is older than what was published before.
+        """
+        await news.wait_until_known()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._snapshots.run(news))
+            while True:
+                try:
+                    await self._run_until_lost(news)
+                except (UnavailableError, ConflictError) as error:
+                    _LOG.warning("publisher interrupted", reason=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def publish_all(self) -> list[PublicationRow]:
+        """Publish every hash set that needs it."""
+        async with snapshot(self._pool) as connection:
+            states = await PublicationRepository(connection).read_states()
+            registry = await self._read_registry(connection)
+            due = [s.hash_set for s in states if await self._is_due(connection, s, registry)]
+        published = [await self.publish_once(hash_set) for hash_set in due]
+        return [row for row in published if row is not None]
+
+    async def publish_once(self, hash_set: HashSetId) -> PublicationRow | None:
+        """Publish the next version of a hash set, if it needs one; see ``edition.is_due``.
+
+        Durable once it returns. Whatever it raises, either the version is published whole or
+        there is no trace of it, and the next call goes on from there.
+
+        Returns:
+            The new publication, None when there is nothing to publish.
+
+        Raises:
+            ConflictError: Another publisher made the version.
+            PermissionDeniedError: The registry does not list this publisher's key.
+            RollbackError: The database is older than the replica.
+            UnavailableError: The database or the replica cannot be used now.
+        """
+        async with self._lock:
+            # Costs two queries when the replica is where it should be.
+            await self._follower.catch_up(hash_set)
+            async with snapshot(self._pool) as reading:
+                edition = await self._plan(reading, hash_set)
+                if edition is None:
+                    return None
+                self._verify_key(edition.registry)
+                row, states = await self._publish(edition, reading)
+        _LOG.info(
+            "hash set published",
+            hash_set=hash_set,
+            version=row.version,
+            log_size=row.log_size,
+            changes=sum(state.changes for state in states),
+        )
+        return row
+
+    async def catch_up(self) -> None:
+        """Bring the replica to what is published.
+
+        Raises:
+            RollbackError: The database is older than the replica.
+            UnavailableError: The database or the replica cannot be used now.
+        """
+        async with self._lock:
+            await self._follower.catch_up()
+
+    async def build_snapshots(self) -> None:
+        """Write every snapshot that is due; ``run`` does it in the background."""
+        await self._snapshots.build_due()
+
+    async def _run_until_lost(self, news: News) -> None:
+        with translated():
+            async with self._pool.acquire() as connection:
+                election = Election(connection)
+                async with election.run_for_office() as won:
+                    if won:
+                        _LOG.info("publisher elected")
+                        await self._publish_until_lost(election, news)
+                    else:
+                        await self._follow_once(news)
+
+    async def _publish_until_lost(self, election: Election, news: News) -> None:
+        await self.catch_up()
+        while True:
+            # Read before publishing: what comes in between wakes us.
+            size = news.log_size
+            try:
+                published = await self.publish_all()
+            except (PermissionDeniedError, ReplicaDamagedError) as error:
+                _LOG.error("nothing can be published", reason=str(error))
+                published = []
+            if published:
+                await asyncio.sleep(MIN_INTERVAL_SECONDS)
+            await news.wait_for_log(after=size, timeout_seconds=POLL_SECONDS)
+            await election.verify_in_office()
+
+    async def _follow_once(self, news: News) -> None:
+        size = news.log_size
+        await self.catch_up()
+        await news.wait_for_log(after=size, timeout_seconds=POLL_SECONDS)
+
+    async def _plan(self, reading: Connection, hash_set: HashSetId) -> Edition | None:
+        states = await PublicationRepository(reading).read_states()
+        state = next((s for s in states if s.hash_set == hash_set), None)
+        registry = await self._read_registry(reading)
+        if state is None or not await self._is_due(reading, state, registry):
+            return None
+        head = await LogRepository(reading).read_head()
+        old = await self._read_registry_of(reading, state)
+        return await plan_edition(reading, state, log_size=head.size, old=old, new=registry)
+
+    async def _publish(
+        self, edition: Edition, reading: Connection
+    ) -> tuple[PublicationRow, list[ListState]]:
+        # Left in the opposite order: PostgreSQL commits, and then the replica.
+        async with (
+            self._worker.entered(self._replica.writing()) as replica,
+            transaction(self._pool) as connection,
+        ):
+            publications = PublicationRepository(connection)
+            evaluation = EvaluationRepository(reading)
+            writer = EditionWriter(edition, self._worker, replica, evaluation, publications)
+            states = await self._worker.run(writer.write)
+            row = await self._append(edition, states, connection)
+        return row, states
+
+    async def _append(
+        self, edition: Edition, states: list[ListState], connection: Connection
+    ) -> PublicationRow:
+        publications, hash_set_no = PublicationRepository(connection), edition.state.hash_set_no
+        for state in states:
+            await publications.append_list(hash_set_no, state)
+        statement = edition.to_statement(states, format_time(self._clock()))
+        envelope = seal(encode_document(statement), PUBLICATION_TYPE, [self._key])
+        # The last lock, and the shortest.
+        place = await LogRepository(connection).append(
+            envelope.encode(), statement_id=id_of(envelope), payload_type=PUBLICATION_TYPE
+        )
+        row = PublicationRow(
+            hash_set_no=hash_set_no,
+            hash_set=edition.hash_set,
+            version=Version(statement.version),
+            log_index=place.index,
+            log_size=statement.log_size,
+            registry_version=statement.registry_version,
+            statement_id=id_of(envelope),
+        )
+        await publications.append(row)
+        notices = NoticeRepository(connection)
+        await notices.send_publication(row.hash_set, row.version)
+        await notices.send_log(place.index + 1)
+        return row
+
+    async def _is_due(
+        self, connection: Connection, state: HashSetState, registry: Registry
+    ) -> bool:
+        return is_due(state, await self._read_registry_of(connection, state), registry)
+
+    async def _read_registry_of(
+        self, connection: Connection, state: HashSetState
+    ) -> Registry | None:
+        """Return the registry that the latest publication of a hash set follows."""
+        if state.latest is None:
+            return None
+        return await self._read_registry(connection, state.latest.registry_version)
+
+    async def _read_registry(self, connection: Connection, version: int | None = None) -> Registry:
+        """Return a version of the registry, by default the one in force."""
+        repository = RegistryRepository(connection)
+        version = version or await repository.read_version()
+        if not version:
+            raise UnavailableError("the coalition has no registry yet")
+        registry = self._registries.get(version)
+        if registry is None:
+            registry = parse_registry((await repository.read(version)).document)
+            # Hash sets that rest follow old ones.
+            if len(self._registries) > 16:
+                self._registries.clear()
+            self._registries[version] = registry
+        return registry
+
+    def _verify_key(self, registry: Registry) -> None:
+        if self._key.public.text not in registry.publishers.keys:
+            raise PermissionDeniedError("the registry does not list this publisher's key")
+
+
+def _open_replica(path: Path) -> Replica:
+    try:
+        return Replica.open(path)
+    except ReplicaDamagedError:
+        _LOG.warning("replica of the publisher is damaged and made anew")
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                path.with_name(path.name + suffix).unlink()
+        return Replica.open(path)

@@ -1,0 +1,92 @@
+"""Snapshots: whole lists as Parquet files, made from the replica in the background."""
+
+import asyncio
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from hashshare.domain.changes import Version
+from hashshare.domain.names import ListName
+from hashshare.errors import HashshareError
+from hashshare.replica import ListState as ReplicaState
+from hashshare.replica import Replica
+from hashshare.service.news import News
+from hashshare.storage.blobs import Blobs
+from hashshare.storage.database import Pool, snapshot, transaction
+from hashshare.storage.snapshots import SnapshotRepository, SnapshotRow
+from hashshare.wire.parquet import write_snapshot
+
+_LOG: Final = structlog.get_logger(__name__)
+
+CHANGED_SHARE: Final = 0.05
+"""A list of which more than this share has changed since its snapshot gets a new one."""
+
+MIN_CHANGES: Final = 1000
+"""Fewer changes than this are no reason: a delta of that size costs a member nothing."""
+
+INTERVAL_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotBuilder:
+    """Writes the snapshots that are due."""
+
+    pool: Pool
+    blobs: Blobs
+    replica_path: Path
+
+    async def run(self, news: News) -> None:
+        """Write snapshots until cancelled, after publications."""
+        while True:
+            try:
+                size = news.log_size
+                await self.build_due()
+                while await news.wait_for_log(after=size, timeout_seconds=60) == size:
+                    pass
+            except HashshareError as error:
+                _LOG.warning("snapshot not written", reason=str(error))
+            # Several publications in a row need one snapshot.
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def build_due(self) -> list[SnapshotRow]:
+        """Write every snapshot that is due, and return what was written.
+
+        Durable and idempotent: one that was stored and not recorded is stored again under
+        the same name, or its blob is referred to by nothing.
+
+        Raises:
+            UnavailableError: The database, the blobs or the replica cannot be used now.
+        """
+        async with snapshot(self.pool) as connection:
+            due = await SnapshotRepository(connection).read_due(
+                share=CHANGED_SHARE, min_changes=MIN_CHANGES
+            )
+        return [row for name in due if (row := await self._build(name)) is not None]
+
+    async def _build(self, name: ListName) -> SnapshotRow | None:
+        with tempfile.TemporaryDirectory(prefix="hashshare-snapshot-") as folder:
+            path = Path(folder) / "snapshot.parquet"
+            state = await asyncio.to_thread(self._write, name, path)
+            if state is None:
+                return None
+            # Before the row that names it.
+            blob = await self.blobs.add_artifact_file(path)
+        row = SnapshotRow(Version(state.version), blob.sha256, blob.size, state.count)
+        async with transaction(self.pool) as connection:
+            await SnapshotRepository(connection).append(name, row)
+        _LOG.info("snapshot written", list=str(name), version=row.version, size=row.size)
+        return row
+
+    def _write(self, name: ListName, path: Path) -> ReplicaState | None:
+        """Write the list as the replica has it, which may be a version behind or ahead."""
+        with (
+            Replica.open(self.replica_path, readonly=True) as replica,
+            replica.reading() as reading,
+        ):
+            state = reading.find(str(name))
+            if state is not None:
+                write_snapshot(path, reading.entries(str(name)), count=state.count)
+            return state

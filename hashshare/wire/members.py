@@ -1,0 +1,162 @@
+"""Documents on members: who one is, the registry, invitations, enrolment, certificates."""
+
+from pydantic import Field
+
+from hashshare.wire.document import Base64, Digest, Id, WireDocument
+
+
+class CertificateDocument(WireDocument):
+    """A certificate of a member; times are like ``2026-11-23T10:00:00Z``."""
+
+    fingerprint: Digest
+    label: str
+    not_after: str
+    revoked_at: str | None = None
+    reason: str | None = None
+    last_seen_at: str | None = None
+
+
+class ChainDocument(WireDocument):
+    """Where a member's chain of submissions stands."""
+
+    sequence: int = Field(ge=0)
+    last_id: Digest
+
+
+class SelfDocument(WireDocument):
+    """Who the caller is, and what it may."""
+
+    member: Id
+    name: str
+    roles: list[str]
+    status: str
+    certificate: CertificateDocument
+    chain: ChainDocument
+    lists: list[str]
+    contributes_to: list[Id]
+    server_version: str
+
+
+class RegistryDocument(WireDocument):
+    """A version of the registry: its signed statement and the document that it names."""
+
+    document: Base64
+    envelope: Base64
+    log_index: int = Field(ge=0)
+
+
+class RegistryRequest(WireDocument):
+    """The next version of the registry, signed by governance."""
+
+    document: Base64
+    envelope: Base64
+
+
+class RegistryAppended(WireDocument):
+    """The registry is in force."""
+
+    version: int
+    log_index: int
+    receipt: str
+
+
+class InvitationRequest(WireDocument):
+    """Asks for an invitation of a member of the registry."""
+
+    member: Id
+    label: str = Field(default="", max_length=64)
+    expires_in_hours: int = Field(default=72, ge=1)
+
+
+class InvitationMade(WireDocument):
+    """A new invitation. Its text is a secret."""
+
+    invitation: str
+    invitation_id: str
+    expires_at: str
+
+
+class InvitationDocument(WireDocument):
+    """An invitation, without its secret."""
+
+    invitation_id: str
+    member: Id
+    label: str
+    created_at: str
+    expires_at: str
+    used_at: str | None
+    revoked_at: str | None
+
+
+class InvitationList(WireDocument):
+    """All invitations, oldest first."""
+
+    invitations: list[InvitationDocument]
+
+
+class EnrolmentRequest(WireDocument):
+    """Sent by an organization that holds an invitation."""
+
+    csr: str = Field(max_length=65_536)
+    possession: Base64
+    submission_key: str = Field(max_length=64)
+    token: str = Field(max_length=128)
+
+
+class EnrolmentDone(WireDocument):
+    """The certificate. Unless ``approved``, an admin has yet to list the submission key."""
+
+    approved: bool
+    certificate: str
+    member: Id
+    not_after: str
+    registry_version: int
+
+
+class RenewalRequest(WireDocument):
+    """Asks for a new certificate of the same member."""
+
+    csr: str = Field(max_length=65_536)
+    label: str | None = Field(default=None, max_length=64)
+
+
+class RenewalDone(WireDocument):
+    """The new certificate."""
+
+    certificate: str
+    not_after: str
+
+
+class PullDocument(WireDocument):
+    """Up to which version a member pulled a list."""
+
+    list_name: str
+    version: int
+    pulled_at: str
+
+
+class MemberDocument(WireDocument):
+    """A member as admins see it."""
+
+    member: Id
+    name: str
+    jurisdiction: str
+    roles: list[str]
+    status: str
+    submission_keys: list[str]
+    pending_keys: list[str]
+    certificates: list[CertificateDocument]
+    pulls: list[PullDocument]
+    chain: ChainDocument
+
+
+class MemberList(WireDocument):
+    """All members."""
+
+    members: list[MemberDocument]
+
+
+class RevocationRequest(WireDocument):
+    """Why a certificate is revoked."""
+
+    reason: str = Field(min_length=1, max_length=200)
