@@ -134,9 +134,9 @@ def show(name: SetName, *, profile: ProfileOption = None, as_json: Json = False)
     async def work() -> dict[str, Any]:
         async with Client(load_profile(profile)) as client:
             registry = await client.admin.registry()
-            (document,) = [d for d in await client.hash_sets() if d.hash_set == name] or [None]
             hash_set = registry.hash_set(name)
-            version = 0 if document is None else document.version
+            versions = {d.hash_set: d.version for d in await client.hash_sets()}
+            version = versions.get(name, 0)
             fields: dict[str, Any] = msgspec.to_builtins(hash_set)
             return {"hash_set": name, "version": version} | fields
 

@@ -70,7 +70,7 @@ async def _status(profile: Path | None) -> dict[str, Any]:
     async with Client(load_profile(profile)) as client:
         me = await client.whoami()
         held = {state.name: state for state in client.lists()}
-        lists = []
+        lists: list[dict[str, Any]] = []
         behind = 0
         published: dict[str, AcceptedPublication | None] = {}
         for text in me.lists:
@@ -108,7 +108,7 @@ async def _status(profile: Path | None) -> dict[str, Any]:
         if output.as_json:
             return fields | {"lists": lists}
         return fields | {
-            entry["list"]: f"version {entry['version']} of {entry['server_version']}, "
+            str(entry["list"]): f"version {entry['version']} of {entry['server_version']}, "
             f"{entry['count']:,} hashes, published {entry['published_at'] or 'never'}"
             for entry in lists
         }

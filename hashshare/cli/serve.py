@@ -5,11 +5,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -75,7 +76,7 @@ async def serve(options: Options, started: Callable[[Listening], None]) -> None:
         pool = await stack.enter_async_context(open_pool(dsn))
         server, publishing = await _build(stack, options, settings, pool)
         await stack.enter_async_context(server)
-        tasks = [asyncio.create_task(stopping.wait())]
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stopping.wait())]
         if publishing is not None:
             tasks.append(asyncio.create_task(publishing()))
         started(
@@ -113,7 +114,7 @@ async def _database(options: Options, settings: ServerSettings) -> AsyncIterator
 
 async def _build(
     stack: AsyncExitStack, options: Options, settings: ServerSettings, pool: Pool
-) -> tuple[Server, "Callable[[], asyncio.Future[None]] | None"]:
+) -> tuple[Server, "Callable[[], Coroutine[Any, Any, None]] | None"]:
     folder = options.folder
     keys = folder / "keys"
     blobs = Blobs.open(settings.blobs or (folder / "data" / "blobs").absolute().as_uri())

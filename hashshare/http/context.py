@@ -43,12 +43,12 @@ class Services:
     submit: SubmitService
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Addresses:
-    """Under which URLs members reach the server."""
+    """Under which URLs members reach the server; known once it listens."""
 
-    api_url: str
-    enrol_url: str
+    api_url: str = ""
+    enrol_url: str = ""
 
 
 SERVICES: Final = web.AppKey("services", Services)

@@ -15,7 +15,7 @@ from aiohttp.typedefs import Middleware
 
 from hashshare.errors import HashshareError, UnavailableError
 from hashshare.http import enrolment, lists, log, members, registry, submissions
-from hashshare.http.context import SERVICES, Addresses, Services, now
+from hashshare.http.context import ADDRESSES, SERVICES, Addresses, Services, now
 from hashshare.http.limits import RateLimit
 from hashshare.http.middlewares import (
     ADDRESS_LIMIT,
@@ -78,10 +78,8 @@ class Server:
     """Serves the API and enrolment until its context ends.
 
     Attributes:
-        addresses: Once it runs: under which URLs members reach it.
+        addresses: Under which URLs members reach it, once it runs.
     """
-
-    addresses: Addresses
 
     def __init__(
         self,
@@ -97,6 +95,7 @@ class Server:
         self._api, self._enrol = api, enrol
         self._api_tls, self._enrol_tls = api_tls, enrol_tls
         self._limits = limits or ServerLimits()
+        self.addresses = Addresses()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -104,10 +103,9 @@ class Server:
             api, enrol = self._build_api(), self._build_enrol()
             await stack.enter_async_context(_following(self._services))
             runner, api_port = await self._start(stack, api, self._api, "api")
+            self.addresses.api_url = self._api.url(api_port)
             _, enrol_port = await self._start(stack, enrol, self._enrol, "enrol")
-            self.addresses = Addresses(self._api.url(api_port), self._enrol.url(enrol_port))
-            # Set before anybody can have asked: both listeners answer only from here on.
-            self._addresses.append(self.addresses)
+            self.addresses.enrol_url = self._enrol.url(enrol_port)
             cutting = asyncio.create_task(self._cut_off(runner))
             stack.push_async_callback(_cancel, cutting)
             self._stack = stack.pop_all()
@@ -121,8 +119,8 @@ class Server:
         self._api_tls, self._enrol_tls = api, enrol
 
     def _build_api(self) -> web.Application:
-        self._addresses: list[Addresses] = []
         app = _application(self._services, [log_requests, render_problems, identify_peer])
+        app[ADDRESSES] = self.addresses
         app[MEMBER_LIMIT] = RateLimit(self._limits.member_per_second, self._limits.member_burst)
         for module in (log, registry, submissions, lists, members):
             app.add_routes(module.routes)

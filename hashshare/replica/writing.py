@@ -8,6 +8,7 @@ from typing import Final
 
 from hashshare.crypto.merkle import leaf_hash
 from hashshare.domain.buckets import (
+    MAX_BITS,
     bits_for,
     bucket_index,
     parse_bucket,
@@ -71,6 +72,7 @@ class Writing(Reading):
         base: int,
         target: int,
         expected_count: int = 0,
+        minimum_bits: int = 0,
     ) -> ListState:
         """Bring a list from version ``base`` to ``target`` and return its new state.
 
@@ -84,6 +86,8 @@ class Writing(Reading):
             target: The version that it has afterwards.
             expected_count: How many entries it will have, if known: saves time, is not
                 believed.
+            minimum_bits: As the publication of ``target`` says. Whoever skips versions did
+                not see the list at its longest, and would cut it into fewer buckets.
 
         Raises:
             DeltaMismatchError: The list is at another version; an entry to be added is
@@ -95,7 +99,7 @@ class Writing(Reading):
         state = find_list(self._connection, name) or self._insert(name, algorithm, base)
         if (state.version, state.algorithm) != (base, algorithm):
             raise DeltaMismatchError(f"the replica has version {state.version}, not {base}")
-        bits = state.bits
+        bits = min(MAX_BITS, max(state.bits, minimum_bits))
         state = self._recut(state, bits_for(expected_count, bits))
         state = self._change(state, changes)
         state = self._recut(state, bits_for(state.count, bits))

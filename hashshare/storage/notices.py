@@ -85,5 +85,8 @@ class NoticeRepository:
         try:
             yield
         finally:
-            if not self.connection.is_closed():
+            if self.connection.is_closed():
+                # Makes a lost connection forget its listeners: the pool takes none back.
+                self.connection.terminate()
+            else:
                 await self.connection.remove_listener(CHANNEL, receive)

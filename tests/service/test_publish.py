@@ -329,9 +329,7 @@ async def test_two_publishers_never_fork(dsn: str, running: Running, tmp_path: P
             await publisher.catch_up()
             publisher.close()
 
-    versions = [
-        row["version"] for row in await running.pool.fetch(SELECT_VERSIONS, story.hash_set)
-    ]
+    versions = [row["version"] for row in await running.pool.fetch(SELECT_VERSIONS, story.hash_set)]
     assert versions == list(range(1, len(versions) + 1))
     assert await running.pool.fetchval(COUNT_LEAVES) == len(versions)
     for name, contents in story.expected().items():
@@ -358,7 +356,9 @@ async def test_a_killed_publisher_leaves_nothing_half_done(
     rows = await publisher.publish_all()
     await publisher.build_snapshots()
     publisher.close()
-    published = [row["version"] for row in await running.pool.fetch(SELECT_VERSIONS, story.hash_set)]
+    published = [
+        row["version"] for row in await running.pool.fetch(SELECT_VERSIONS, story.hash_set)
+    ]
     assert published == [1, 2]
     survived = point in POINTS[POINTS.index("after postgresql committed") :]
     assert (story.hash_set in [row.hash_set for row in rows]) != survived

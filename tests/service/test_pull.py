@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -55,6 +56,12 @@ from tests.support.publishing import (
 
 SHA256 = HashAlgorithm.SHA256
 
+KILL_OTHERS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+     WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
 @pytest.fixture
 async def running(dsn: str, tmp_path: Path) -> AsyncIterator[Running]:
     async with run_coalition(dsn, tmp_path / "blobs") as running:
@@ -73,16 +80,25 @@ async def publisher(running: Running, replica: Path) -> AsyncIterator[Publisher]
     publisher.close()
 
 
+@asynccontextmanager
+async def _followed(news: News) -> AsyncIterator[News]:
+    """Let news run."""
+    task = asyncio.create_task(news.run())
+    try:
+        async with asyncio.timeout(30):
+            await news.wait_until_known()
+        yield news
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
 @pytest.fixture
 async def pull(running: Running, replica: Path) -> AsyncIterator[PullService]:
-    news = News(running.pool)
-    following = asyncio.create_task(news.run())
-    await news.wait_until_known()
-    service = PullService(running.pool, running.blobs, replica, running.coalition.log, news)
-    yield service
-    service.close()
-    following.cancel()
-    await asyncio.wait([following])
+    async with _followed(News(running.pool)) as news:
+        service = PullService(running.pool, running.blobs, replica, running.coalition.log, news)
+        yield service
+        service.close()
 
 
 @pytest.fixture
@@ -123,7 +139,9 @@ async def test_a_publication_proves_itself(
             root=checkpoint.root,
         )
         pull._bundles.clear()
-        assert await pull.publication(story.hash_set, Version(version), reader=story.admin) == bundle
+        assert (
+            await pull.publication(story.hash_set, Version(version), reader=story.admin) == bundle
+        )
 
     await pull.wait_for_news(
         story.hash_set, after=Version(2), timeout_seconds=10, reader=story.admin
@@ -280,9 +298,7 @@ async def test_what_may_not_be_read_does_not_exist(pull: PullService, story: Sto
     assert await message(story.hash_set) == await message("nothing-of-that-name")
 
 
-async def test_a_list_that_is_not_published_does_not_exist(
-    pull: PullService, story: Story
-) -> None:
+async def test_a_list_that_is_not_published_does_not_exist(pull: PullService, story: Story) -> None:
     """An algorithm or view that the hash set does not have."""
     for name in (
         ListName(story.hash_set, ViewId("other"), SHA256),
@@ -329,9 +345,7 @@ async def test_provenance_says_who_said_what_and_proves_it(
     ]
 
 
-async def test_provenance_names_nobody_where_views_do_not(
-    pull: PullService, story: Story
-) -> None:
+async def test_provenance_names_nobody_where_views_do_not(pull: PullService, story: Story) -> None:
     """Members that are only counted stay unnamed to others, and a hash unknown."""
     value = HashValue(SHA256, assertion(45).hashes[SHA256])
     await story.reform(views={"all": View(show_members=False)})
@@ -347,41 +361,31 @@ async def test_nothing_new_is_answered_without_the_database(
     dsn: str, running: Running, publisher: Publisher, replica: Path
 ) -> None:
     """Even when the database is gone, as long as it was heard of lately."""
-    async with open_pool(dsn, min_size=1, max_size=2) as pool:
-        news = News(pool)
-        following = asyncio.create_task(news.run())
-        await news.wait_until_known()
+    async with open_pool(dsn, min_size=1, max_size=2) as pool, _followed(News(pool)) as news:
         await publisher.publish_once(HASH_SET)
         await news.wait_for_version(HASH_SET, after=Version(0), timeout_seconds=10)
-        following.cancel()
-        await asyncio.wait([following])
     service = PullService(pool, running.blobs, replica, running.coalition.log, news)
     reader = Asker(ADMIN, (await running.registries.current()).registry)
 
     assert service.latest_version(HASH_SET, reader=reader) == 1
-    assert await service.wait_for_news(
-        HASH_SET, after=Version(0), timeout_seconds=60, reader=reader
-    ) == Version(1)
-    assert await service.wait_for_news(
-        HASH_SET, after=Version(1), timeout_seconds=0, reader=reader
-    ) == Version(1)
+    for after, timeout_seconds in ((Version(0), 60), (Version(1), 0)):
+        version = await service.wait_for_news(
+            HASH_SET, after=after, timeout_seconds=timeout_seconds, reader=reader
+        )
+        assert version == 1
 
 
 async def test_news_out_of_contact_is_no_news(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that hears nothing of the database does not say that nothing is new."""
-    following = News(running.pool)
     with pytest.raises(UnavailableError):
-        following.latest_version(HASH_SET)
-    task = asyncio.create_task(following.run())
-    await following.wait_until_known()
-    assert following.latest_version(HASH_SET) == 0
-    monkeypatch.setattr(news, "STALE_SECONDS", -1.0)
-    with pytest.raises(UnavailableError):
-        following.latest_version(HASH_SET)
-    task.cancel()
-    await asyncio.wait([task])
+        News(running.pool).latest_version(HASH_SET)
+    async with _followed(News(running.pool)) as following:
+        assert following.latest_version(HASH_SET) == 0
+        monkeypatch.setattr(news, "STALE_SECONDS", -1.0)
+        with pytest.raises(UnavailableError):
+            following.latest_version(HASH_SET)
 
 
 async def test_news_comes_by_notice_and_by_poll(
@@ -389,25 +393,24 @@ async def test_news_comes_by_notice_and_by_poll(
 ) -> None:
     """Without polls a notice brings it; without notices a poll does."""
     monkeypatch.setattr(news, "POLL_SECONDS", 3600.0)
-    heard, polled = News(running.pool), News(running.pool)
-    monkeypatch.setattr(polled, "_hear", lambda _: None)
-    tasks = [asyncio.create_task(heard.run()), asyncio.create_task(polled.run())]
-    for following in (heard, polled):
-        await following.wait_until_known()
+    deaf = News(running.pool)
+    monkeypatch.setattr(deaf, "_hear", lambda _: None)
+    async with _followed(News(running.pool)) as heard:
+        async with _followed(deaf):
+            row = await publisher.publish_once(HASH_SET)
+            assert row is not None
+            await _learns(heard)
+            size = await heard.wait_for_log(after=row.log_index, timeout_seconds=30)
+            assert size == row.log_index + 1
+            assert deaf.latest_version(HASH_SET) == 0
+        monkeypatch.setattr(news, "POLL_SECONDS", 0.01)
+        async with _followed(deaf):
+            await _learns(deaf)
 
-    row = await publisher.publish_once(HASH_SET)
-    assert row is not None
-    assert await heard.wait_for_version(HASH_SET, after=Version(0), timeout_seconds=30) == 1
-    assert await heard.wait_for_log(after=row.log_index, timeout_seconds=30) == row.log_index + 1
-    assert polled.latest_version(HASH_SET) == 0
 
-    tasks[1].cancel()
-    monkeypatch.setattr(news, "POLL_SECONDS", 0.01)
-    tasks[1] = asyncio.create_task(polled.run())
-    assert await polled.wait_for_version(HASH_SET, after=Version(0), timeout_seconds=30) == 1
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
+async def _learns(following: News) -> None:
+    version = await following.wait_for_version(HASH_SET, after=Version(0), timeout_seconds=30)
+    assert version == 1
 
 
 async def test_a_change_of_membership_is_news_and_so_is_a_lost_connection(
@@ -415,24 +418,15 @@ async def test_a_change_of_membership_is_news_and_so_is_a_lost_connection(
 ) -> None:
     """What is known of members is to be read again, since a notice may have been missed."""
     monkeypatch.setattr(news, "POLL_SECONDS", 0.01)
-    following = News(running.pool)
-    task = asyncio.create_task(following.run())
-    await following.wait_until_known()
-    epoch = following.membership_epoch
+    async with _followed(News(running.pool)) as following:
+        epoch = following.membership_epoch
+        registry = (await running.registries.current()).registry
+        await running.change_registry(registry.with_member(ACME, registry.members[ACME]))
+        changed = await following.wait_for_membership(after=epoch, timeout_seconds=30)
+        assert changed > epoch
 
-    registry = (await running.registries.current()).registry
-    member = registry.members[ACME]
-    await running.change_registry(registry.with_member(ACME, member))
-    changed = await following.wait_for_membership(after=epoch, timeout_seconds=30)
-    assert changed > epoch
-
-    await running.pool.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    assert await following.wait_for_membership(after=changed, timeout_seconds=30) > changed
-    task.cancel()
-    await asyncio.wait([task])
+        await running.pool.execute(KILL_OTHERS)
+        assert await following.wait_for_membership(after=changed, timeout_seconds=30) > changed
 
 
 async def test_servers_agree(

@@ -169,9 +169,7 @@ async def test_a_view_in_sql_equals_the_domain(
                     value: attributes_in(view, fold.stances(value), JURISDICTIONS)
                     for value in chosen
                 }
-                found = await _evaluate(
-                    connection, hash_set_no, view, start, log_size, batch_size
-                )
+                found = await _evaluate(connection, hash_set_no, view, start, log_size, batch_size)
                 assert found == expected
             raise RolledBack
 
