@@ -24,7 +24,8 @@ Reason = Annotated[str, typer.Option(help="Why; it is written into the log.")]
 
 
 @app.command(
-    epilog=f"Example: hashshare member invite acme --role contributor --title 'ACME Ltd'\n\n{EXIT_CODES}"
+    epilog="Example: hashshare member invite acme --role contributor --title 'ACME Ltd'"
+    f"\n\n{EXIT_CODES}"
 )
 def invite(
     name: Name,

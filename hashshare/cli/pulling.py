@@ -246,24 +246,30 @@ def check(
 @replica.command("list", epilog=f"Example: hashshare replica list --json\n\n{EXIT_CODES}")
 def list_replica(*, profile: ProfileOption = None, as_json: Json = False) -> None:
     """List what the replica holds; asks no server."""
-    with ending(), Replica.open(load_profile(profile).replica_path, readonly=True) as opened:
-        with opened.reading() as reading:
-            rows: list[dict[str, Any]] = [
-                {"list": s.name, "version": s.version, "count": s.count, "root": s.root.hex()}
-                for s in reading.lists()
-            ]
+    with (
+        ending(),
+        Replica.open(load_profile(profile).replica_path, readonly=True) as opened,
+        opened.reading() as reading,
+    ):
+        rows: list[dict[str, Any]] = [
+            {"list": s.name, "version": s.version, "count": s.count, "root": s.root.hex()}
+            for s in reading.lists()
+        ]
     output.table(["list", "version", "count", "root"], rows)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command(
-        epilog=f"Example: hashshare pull\n\nExample: hashshare pull csam/all/sha256 --watch\n\n{EXIT_CODES}"
+        epilog="Example: hashshare pull\n\nExample: hashshare pull csam/all/sha256 --watch"
+        f"\n\n{EXIT_CODES}"
     )(pull)
     app.command(
-        epilog=f"Example: hashshare lookup csam/all/sha256 $(sha256sum < file | cut -c1-64)\n\n{EXIT_CODES}"
+        epilog="Example: hashshare lookup csam/all/sha256 $(sha256sum < file | cut -c1-64)"
+        f"\n\n{EXIT_CODES}"
     )(lookup)
     app.command(epilog=f"Example: hashshare provenance csam md5:0123…\n\n{EXIT_CODES}")(provenance)
     app.command(
-        epilog=f"Example: hashshare export csam/all/sha256 --format txt --output list.txt\n\n{EXIT_CODES}"
+        epilog="Example: hashshare export csam/all/sha256 --format txt --output list.txt"
+        f"\n\n{EXIT_CODES}"
     )(export)

@@ -1,6 +1,7 @@
 """A member's own submissions, read back from the server."""
 
-from collections.abc import Iterator
+import re
+from typing import Final
 
 from hashshare.client.session import Session
 from hashshare.crypto import canonical
@@ -15,7 +16,9 @@ from hashshare.wire.batch import BatchRules, parse_batch
 from hashshare.wire.compression import inflate
 from hashshare.wire.submissions import SubmissionDocument
 
-MAX_BATCH_BYTES = 1024 * 1024 * 1024
+MAX_BATCH_BYTES: Final = 1024 * 1024 * 1024
+
+_CLASSIFICATION: Final = re.compile(rb'"classification":"([A-Za-z0-9._-]+)"')
 
 
 async def fetch_records(session: Session, statement_id: str) -> list[Record]:
@@ -51,7 +54,4 @@ async def fetch_records(session: Session, statement_id: str) -> list[Record]:
 
 def _classifications(data: bytes) -> frozenset[str]:
     """Return those that occur: whether they are of the vocabulary, the server has verified."""
-    import re
-
-    found: Iterator[bytes] = (m[1] for m in re.finditer(rb'"classification":"([^"]+)"', data))
-    return frozenset(text.decode() for text in found)
+    return frozenset(match[1].decode() for match in _CLASSIFICATION.finditer(data))

@@ -21,12 +21,14 @@ from hashshare.domain.trust import (
     AcceptedPublication,
 )
 from hashshare.errors import (
+    DeltaMismatchError,
     DigestMismatchError,
     MalformedError,
     MixAndMatchError,
     NotFoundError,
     TooLargeError,
     UnavailableError,
+    VerificationError,
     VersionNotFoundError,
 )
 from hashshare.replica import ListState, Writing
@@ -123,7 +125,13 @@ class Puller:
         targets = [(name, _require(news.accepted, name)) for name in wanted]
         downloads = [await self._download(*target, news, progress) for target in targets]
         # One transaction for all lists, and the checkpoint that they are proven by.
-        return await asyncio.to_thread(self._commit, news, downloads)
+        try:
+            return await asyncio.to_thread(self._commit, news, downloads)
+        except (DeltaMismatchError, MalformedError, TooLargeError) as error:
+            raise VerificationError(f"what the server sent was refused: {error}") from error
+        finally:
+            for download in downloads:
+                download.delete()
 
     async def _download(
         self, name: ListName, target: PublishedList, news: News, progress: PullProgress
@@ -244,8 +252,6 @@ class Puller:
             hash_set = news.accepted.publication.hash_set
             writing.put_state(f"publication/{hash_set}", news.envelope)
             writing.put_state(f"log_index/{hash_set}", str(news.accepted.log_index).encode())
-        for download in downloads:
-            download.delete()
         return results
 
     def _apply(self, writing: Writing, download: "Download") -> Pulled:

@@ -57,7 +57,7 @@ async def merge_batch(connection: "Connection", author: Author, batch: PreparedB
     if not known.all():
         new = await hashes.add(author.hash_set_no, batch.hashes, ids, horizon=horizon)
         # Some may by now be another member's. But none is known to this one.
-        await _merge_new(connection, author, batch, ids, known)
+        await _say_new(AssertionRepository(connection, author), _mentions(batch, ids, ~known))
     unchanged = int(known.sum()) - len(changed)
     counts = SubmissionCounts(
         records=batch.columns.count,
@@ -67,7 +67,8 @@ async def merge_batch(connection: "Connection", author: Author, batch: PreparedB
         unchanged=unchanged,
         ended=ended,
     )
-    return Merged(counts, np.union1d(changed, ids[~known]))
+    # No hash is in both: what was changed was known.
+    return Merged(counts, np.sort(np.concatenate([changed, ids[~known]])))
 
 
 async def _merge_known(
@@ -75,21 +76,16 @@ async def _merge_known(
 ) -> tuple[Numbers, int]:
     mentions = _mentions(batch, ids, ids > 0)
     repository = AssertionRepository(connection, author)
+    if len(mentions.ids) and not await repository.has_spoken():
+        await _say_new(repository, mentions)
+        return np.sort(ids[ids > 0]), 0
     if batch.columns.operation is Operation.ASSERT:
         return await repository.assert_known(mentions)
     return await repository.dispute_known(mentions)
 
 
-async def _merge_new(
-    connection: "Connection",
-    author: Author,
-    batch: PreparedBatch,
-    ids: Numbers,
-    known: np.ndarray[tuple[int], np.dtype[np.bool_]],
-) -> None:
-    mentions = _mentions(batch, ids, ~known)
-    repository = AssertionRepository(connection, author)
-    if batch.columns.operation is Operation.ASSERT:
+async def _say_new(repository: AssertionRepository, mentions: Mentions) -> None:
+    if mentions.batch.operation is Operation.ASSERT:
         await repository.assert_new(mentions)
     else:
         await repository.dispute_new(mentions)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hashshare.domain.columns import BatchColumns, Numbers
 from hashshare.storage.copying import (
@@ -26,104 +27,109 @@ from hashshare.storage.copying import (
 if TYPE_CHECKING:
     from hashshare.storage.database import Connection
 
-# In all statements: $1 hash_set_no, $2 member_no, $3 sequence of the submission. Each returns
-# the ids of the hashes that it changed, packed, once for each row that it changed.
-
-END_REPLACED_ASSERTIONS: Final = """
-    WITH changed AS (
-        UPDATE assertion SET ended_in = $3
-          FROM staged_assertion AS staged
-         WHERE assertion.hash_set_no = $1 AND assertion.member_no = $2
-           AND assertion.hash_id = staged.hash_id AND assertion.record = staged.record
-           AND assertion.ended_in IS NULL
-           AND (assertion.classification, assertion.media, assertion.basis)
-               IS DISTINCT FROM (staged.classification, staged.media, staged.basis)
-        RETURNING assertion.hash_id
-    )
-    SELECT string_agg(int4send(hash_id), ''::bytea) FROM changed
+HAS_SPOKEN: Final = """
+    -- $1 hash_set_no, $2 member_no
+    SELECT EXISTS (SELECT FROM submission WHERE hash_set_no = $1 AND member_no = $2)
 """
 
-# After the replaced ones have ended, whatever is still in force says the same.
-INSERT_ASSERTIONS: Final = """
-    WITH changed AS (
-        INSERT INTO assertion (hash_set_no, hash_id, member_no, sequence,
-                               record, classification, media, basis)
-        SELECT $1::integer, hash_id, $2::integer, $3::bigint,
-               record, classification, media, basis
-          FROM staged_assertion AS staged
-         WHERE NOT EXISTS (
-               SELECT FROM assertion
-                WHERE assertion.hash_set_no = $1 AND assertion.member_no = $2
-                  AND assertion.hash_id = staged.hash_id AND assertion.record = staged.record
-                  AND assertion.ended_in IS NULL)
+# In all statements below: $1 hash_set_no, $2 member_no. Statistics lag behind a bulk import by
+# minutes, and with wrong ones a join may take hours. So none of them leaves a choice: what is
+# staged or named is gone through, and OFFSET 0 keeps the look-up of each from being reordered.
+
+COMPARE_ASSERTIONS: Final = """
+    -- For each staged assertion that has one in force of the same key: its position, and
+    -- whether that says the same.
+    SELECT string_agg(int4send(position) || int4send(same::integer), ''::bytea)
+      FROM staged_assertion AS staged CROSS JOIN LATERAL (
+           SELECT (classification, media, basis)
+                  IS NOT DISTINCT FROM (staged.classification, staged.media, staged.basis) AS same
+             FROM assertion
+            WHERE hash_set_no = $1 AND hash_id = staged.hash_id AND member_no = $2
+              AND record = staged.record AND ended_in IS NULL
+           OFFSET 0) AS present
+"""
+
+COMPARE_DISPUTES: Final = """
+    -- $3 hash ids, $4 the reason for each; the same for disputes
+    SELECT string_agg(int4send(position::integer) || int4send(same::integer), ''::bytea)
+      FROM unnest($3::integer[], $4::text[]) WITH ORDINALITY AS named (hash_id, reason, position)
+           CROSS JOIN LATERAL (
+           SELECT reason = named.reason AS same
+             FROM dispute
+            WHERE hash_set_no = $1 AND hash_id = named.hash_id AND member_no = $2
+              AND ended_in IS NULL
+           OFFSET 0) AS present
+"""
+
+# The next four return the id of the hash of each row that they ended, packed.
+
+END_ASSERTIONS: Final = """
+    -- $3 sequence, $4 hash ids, $5 the record id of each
+    WITH ended AS (
+        UPDATE assertion SET ended_in = $3
+         WHERE ctid = ANY (ARRAY(
+               SELECT place
+                 FROM unnest($4::integer[], $5::text[]) AS named (hash_id, record)
+                      CROSS JOIN LATERAL (
+                      SELECT ctid AS place
+                        FROM assertion
+                       WHERE hash_set_no = $1 AND hash_id = named.hash_id AND member_no = $2
+                         AND record = named.record AND ended_in IS NULL
+                      OFFSET 0) AS present))
         RETURNING hash_id
     )
-    SELECT string_agg(int4send(hash_id), ''::bytea) FROM changed
+    SELECT string_agg(int4send(hash_id), ''::bytea) FROM ended
 """
 
 END_ASSERTIONS_OF_HASHES: Final = """
-    -- $4 hash ids
-    WITH changed AS (
+    -- $3 sequence, $4 hash ids
+    WITH ended AS (
         UPDATE assertion SET ended_in = $3
-          FROM unnest($4::integer[]) AS named (hash_id)
-         WHERE assertion.hash_set_no = $1 AND assertion.member_no = $2
-           AND assertion.hash_id = named.hash_id AND assertion.ended_in IS NULL
-        RETURNING assertion.hash_id
+         WHERE ctid = ANY (ARRAY(
+               SELECT place
+                 FROM unnest($4::integer[]) AS named (hash_id) CROSS JOIN LATERAL (
+                      SELECT ctid AS place
+                        FROM assertion
+                       WHERE hash_set_no = $1 AND hash_id = named.hash_id AND member_no = $2
+                         AND ended_in IS NULL
+                      OFFSET 0) AS present))
+        RETURNING hash_id
     )
-    SELECT string_agg(int4send(hash_id), ''::bytea) FROM changed
+    SELECT string_agg(int4send(hash_id), ''::bytea) FROM ended
 """
 
 END_ASSERTIONS_OF_RECORDS: Final = """
-    -- $4 record ids
-    WITH changed AS (
+    -- $3 sequence, $4 record ids
+    WITH ended AS (
         UPDATE assertion SET ended_in = $3
-          FROM unnest($4::text[]) AS named (record)
-         WHERE assertion.hash_set_no = $1 AND assertion.member_no = $2
-           AND assertion.record = named.record AND assertion.record <> ''
-           AND assertion.ended_in IS NULL
-        RETURNING assertion.hash_id
+         WHERE ctid = ANY (ARRAY(
+               SELECT place
+                 FROM unnest($4::text[]) AS named (record) CROSS JOIN LATERAL (
+                      SELECT ctid AS place
+                        FROM assertion
+                       WHERE hash_set_no = $1 AND member_no = $2 AND record = named.record
+                         AND record <> '' AND ended_in IS NULL
+                      OFFSET 0) AS present))
+        RETURNING hash_id
     )
-    SELECT string_agg(int4send(hash_id), ''::bytea) FROM changed
+    SELECT string_agg(int4send(hash_id), ''::bytea) FROM ended
 """
 
 END_DISPUTES: Final = """
-    -- $4 hash ids
-    WITH changed AS (
+    -- $3 sequence, $4 hash ids
+    WITH ended AS (
         UPDATE dispute SET ended_in = $3
-          FROM unnest($4::integer[]) AS named (hash_id)
-         WHERE dispute.hash_set_no = $1 AND dispute.member_no = $2
-           AND dispute.hash_id = named.hash_id AND dispute.ended_in IS NULL
-        RETURNING dispute.hash_id
-    )
-    SELECT string_agg(int4send(hash_id), ''::bytea) FROM changed
-"""
-
-END_REPLACED_DISPUTES: Final = """
-    -- $4 hash ids, $5 the reason for each
-    WITH changed AS (
-        UPDATE dispute SET ended_in = $3
-          FROM unnest($4::integer[], $5::text[]) AS named (hash_id, reason)
-         WHERE dispute.hash_set_no = $1 AND dispute.member_no = $2
-           AND dispute.hash_id = named.hash_id AND dispute.ended_in IS NULL
-           AND dispute.reason <> named.reason
-        RETURNING dispute.hash_id
-    )
-    SELECT string_agg(int4send(hash_id), ''::bytea) FROM changed
-"""
-
-INSERT_DISPUTES: Final = """
-    -- $4 hash ids, $5 the reason for each
-    WITH changed AS (
-        INSERT INTO dispute (hash_set_no, hash_id, member_no, sequence, reason)
-        SELECT $1::integer, hash_id, $2::integer, $3::bigint, reason
-          FROM unnest($4::integer[], $5::text[]) AS named (hash_id, reason)
-         WHERE NOT EXISTS (
-               SELECT FROM dispute
-                WHERE dispute.hash_set_no = $1 AND dispute.member_no = $2
-                  AND dispute.hash_id = named.hash_id AND dispute.ended_in IS NULL)
+         WHERE ctid = ANY (ARRAY(
+               SELECT place
+                 FROM unnest($4::integer[]) AS named (hash_id) CROSS JOIN LATERAL (
+                      SELECT ctid AS place
+                        FROM dispute
+                       WHERE hash_set_no = $1 AND hash_id = named.hash_id AND member_no = $2
+                         AND ended_in IS NULL
+                      OFFSET 0) AS present))
         RETURNING hash_id
     )
-    SELECT string_agg(int4send(hash_id), ''::bytea) FROM changed
+    SELECT string_agg(int4send(hash_id), ''::bytea) FROM ended
 """
 
 
@@ -152,8 +158,13 @@ class Mentions:
 
     def by_id(self) -> "Mentions":
         """Return the same in the order of ids, which is that of the indexes."""
-        order = np.argsort(self.ids, kind="stable")
-        return Mentions(self.batch, self.ids[order], self.records[order])
+        if (self.ids[1:] >= self.ids[:-1]).all():
+            return self
+        return self.take(np.argsort(self.ids, kind="stable"))
+
+    def take(self, which: NDArray[np.bool_] | NDArray[np.integer]) -> "Mentions":
+        """Return some of them, chosen as numpy does."""
+        return Mentions(self.batch, self.ids[which], self.records[which])
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +173,14 @@ class AssertionRepository:
 
     connection: "Connection"
     author: Author
+
+    async def has_spoken(self) -> bool:
+        """Return whether the member has submitted anything to the hash set before."""
+        author = self.author
+        spoken: bool = await self.connection.fetchval(
+            HAS_SPOKEN, author.hash_set_no, author.member_no
+        )
+        return spoken
 
     async def assert_known(self, mentions: Mentions) -> tuple[Numbers, int]:
         """Assert hashes of which the member may have said something before.
@@ -172,25 +191,36 @@ class AssertionRepository:
         """
         if not len(mentions.ids):
             return mentions.ids, 0
-        ordered = mentions.by_id()
-        fields = [to_int4(ordered.ids), *_contents(ordered)]
+        mentions = mentions.by_id()
+        fields = [to_int4(np.arange(len(mentions.ids))), to_int4(mentions.ids)]
         await self.connection.copy_to_table(
-            "staged_assertion", source=encode_rows(fields, len(ordered.ids)), format="binary"
+            "staged_assertion",
+            source=encode_rows([*fields, *_contents(mentions)], len(mentions.ids)),
+            format="binary",
         )
-        await self._change(END_REPLACED_ASSERTIONS)
-        added = await self._change(INSERT_ASSERTIONS)
-        disputed = await self._change(END_DISPUTES, np.unique(ordered.ids).tolist())
-        return np.union1d(added, disputed), len(disputed)
+        packed = await self._fetch(COMPARE_ASSERTIONS)
+        present, same = packed[0::2], packed[1::2] > 0
+        replaced = mentions.take(present[~same])
+        texts = mentions.batch.ids
+        await self._end(
+            END_ASSERTIONS, replaced.ids.tolist(), [texts[n] for n in replaced.records.tolist()]
+        )
+        said = np.ones(len(mentions.ids), dtype=np.bool_)
+        said[present[same]] = False
+        await self.assert_new(mentions.take(said))
+        disputed = await self._end(END_DISPUTES, np.unique(mentions.ids).tolist())
+        return np.union1d(mentions.ids[said], disputed), len(disputed)
 
     async def assert_new(self, mentions: Mentions) -> None:
-        """Assert hashes of which the member has never said anything."""
+        """Assert what the member has not in force."""
         if not len(mentions.ids):
             return
-        ordered = mentions.by_id()
-        fields = [*self._keys(ordered), *_contents(ordered)]
+        mentions = mentions.by_id()
         await self.connection.copy_to_table(
             "assertion",
-            source=encode_rows(fields, len(ordered.ids)),
+            source=encode_rows(
+                [*self._keys(mentions), *_contents(mentions)], len(mentions.ids)
+            ),
             columns=["hash_set_no", "hash_id", "member_no", "sequence",
                      "record", "classification", "media", "basis"],
             format="binary",
@@ -203,11 +233,11 @@ class AssertionRepository:
             The hashes whose stance changed, each once, and how many assertions and disputes
             ended.
         """
-        named = ids.tolist()
+        named = np.sort(ids).tolist()
         parts = [
-            await self._change(END_ASSERTIONS_OF_HASHES, named),
-            await self._change(END_DISPUTES, named),
-            await self._change(END_ASSERTIONS_OF_RECORDS, records),
+            await self._end(END_ASSERTIONS_OF_HASHES, named),
+            await self._end(END_DISPUTES, named),
+            await self._end(END_ASSERTIONS_OF_RECORDS, sorted(records)),
         ]
         changed = np.concatenate(parts)
         return np.unique(changed), len(changed)
@@ -220,37 +250,43 @@ class AssertionRepository:
         """
         if not len(mentions.ids):
             return mentions.ids, 0
-        ids = mentions.ids.tolist()
-        kinds = mentions.batch.kinds
+        mentions = mentions.by_id()
+        ids, kinds = mentions.ids.tolist(), mentions.batch.kinds
         reasons = [kinds[kind][0] for kind in mentions.batch.kind[mentions.records].tolist()]
-        ended = await self._change(END_ASSERTIONS_OF_HASHES, ids)
-        await self._change(END_REPLACED_DISPUTES, ids, reasons)
-        added = await self._change(INSERT_DISPUTES, ids, reasons)
-        return np.union1d(ended, added), len(ended)
+        ended = await self._end(END_ASSERTIONS_OF_HASHES, ids)
+        packed = await self._fetch(COMPARE_DISPUTES, ids, reasons)
+        # Ordinality counts from 1.
+        present, same = packed[0::2] - 1, packed[1::2] > 0
+        await self._end(END_DISPUTES, mentions.ids[present[~same]].tolist())
+        said = np.ones(len(ids), dtype=np.bool_)
+        said[present[same]] = False
+        await self.dispute_new(mentions.take(said))
+        return np.union1d(ended, mentions.ids[said]), len(ended)
 
     async def dispute_new(self, mentions: Mentions) -> None:
-        """Dispute hashes of which the member has never said anything."""
+        """Dispute what the member has no dispute on in force."""
         if not len(mentions.ids):
             return
-        ordered = mentions.by_id()
-        fields = [*self._keys(ordered), _content(ordered, 0)]
+        mentions = mentions.by_id()
         await self.connection.copy_to_table(
             "dispute",
-            source=encode_rows(fields, len(ordered.ids)),
+            source=encode_rows([*self._keys(mentions), _content(mentions, 0)], len(mentions.ids)),
             columns=["hash_set_no", "hash_id", "member_no", "sequence", "reason"],
             format="binary",
         )
 
-    async def _change(self, statement: str, *named: list[int] | list[str]) -> Numbers:
-        if named and not named[0]:
+    async def _end(self, statement: str, named: "Sequence[object]", *more: object) -> Numbers:
+        if not named:
             return np.zeros(0, dtype=np.int32)
-        author = self.author
+        return await self._fetch(statement, self.author.sequence, named, *more)
+
+    async def _fetch(self, statement: str, *arguments: object) -> Numbers:
         packed: bytes | None = await self.connection.fetchval(
-            statement, author.hash_set_no, author.member_no, author.sequence, *named
+            statement, self.author.hash_set_no, self.author.member_no, *arguments
         )
         return np.frombuffer(packed or b"", dtype=">i4").astype(np.int32)
 
-    def _keys(self, mentions: Mentions) -> Sequence[Field]:
+    def _keys(self, mentions: Mentions) -> "Sequence[Field]":
         return (
             constant_int4(self.author.hash_set_no),
             to_int4(mentions.ids),

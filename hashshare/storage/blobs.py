@@ -191,9 +191,8 @@ class Blobs:
 
     async def remove(self, kind: BlobKind, name: str) -> None:
         """Remove a blob that nothing refers to any more; idempotent."""
-        with _translated():
-            with suppress(FileNotFoundError):
-                await obstore.delete_async(self.store, _path(kind, name))
+        with _translated(), suppress(FileNotFoundError):
+            await obstore.delete_async(self.store, _path(kind, name))
 
 
 @contextmanager

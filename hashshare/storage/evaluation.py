@@ -29,7 +29,9 @@ _ALL: Final = """
     WITH chosen AS (
         SELECT hash_id
           FROM hash
-         WHERE hash_set_no = $1 AND hash_id BETWEEN $4 AND $5 AND $2::bigint < $3::bigint
+         WHERE hash_set_no = $1 AND hash_id BETWEEN $4 AND $5
+           -- Not needed here, but a parameter must have a type.
+           AND $2::bigint IS NOT NULL AND $3::bigint IS NOT NULL
     )
 """
 

@@ -24,6 +24,7 @@ CREATE_STAGED_HASH: Final = """
 """
 CREATE_STAGED_ASSERTION: Final = """
     CREATE TEMPORARY TABLE IF NOT EXISTS staged_assertion (
+        position       integer NOT NULL,
         hash_id        integer NOT NULL,
         record         text    COLLATE "C" NOT NULL,
         classification text    COLLATE "C" NOT NULL,
@@ -32,10 +33,11 @@ CREATE_STAGED_ASSERTION: Final = """
     ) ON COMMIT DELETE ROWS
 """
 
-# A million staged rows against ten million default to a hash join, which takes three times as
-# long. And the plan for a million must not be kept for the ten of the next submission.
+# Statistics lag behind a bulk import by minutes: indexes are to be used whatever they say. And
+# a plan that was made when a table was empty must not be kept.
 CONFIGURE: Final = """
-    SELECT set_config('enable_hashjoin', 'off', true),
+    SELECT set_config('enable_seqscan', 'off', true),
+           set_config('enable_bitmapscan', 'off', true),
            set_config('plan_cache_mode', 'force_custom_plan', true),
            set_config('client_min_messages', 'warning', true)
 """
@@ -57,10 +59,23 @@ UPDATE_LAST_ID: Final = """
 """
 
 SELECT_KNOWN: Final = """
-    -- $1 hash_set_no, $2 only ids above this one
+    -- $1 hash_set_no
+    -- OFFSET 0 keeps the look-up of each staged hash from being turned into a join, which at a
+    -- million hashes against ten million is three times slower at its best.
     SELECT string_agg(int4send(position) || int4send(hash_id), ''::bytea)
-      FROM staged_hash JOIN hash USING (algorithm, value)
+      FROM staged_hash AS staged CROSS JOIN LATERAL (
+           SELECT hash_id
+             FROM hash
+            WHERE hash_set_no = $1 AND value = staged.value AND algorithm = staged.algorithm
+           OFFSET 0) AS known
+"""
+
+SELECT_ADDED: Final = """
+    -- $1 hash_set_no, $2 only ids above this one
+    SELECT algorithm, string_agg(int4send(hash_id) || value, ''::bytea) AS packed
+      FROM hash
      WHERE hash_set_no = $1 AND hash_id > $2
+     GROUP BY algorithm
 """
 
 
@@ -126,7 +141,9 @@ class HashRepository:
             await self._stage(algorithm, values, begin)
             begin += len(values)
         if horizon:
-            await self._look_up(hash_set_no, ids, above=0)
+            packed = await self.connection.fetchval(SELECT_KNOWN, hash_set_no)
+            pairs = np.frombuffer(packed or b"", dtype=">i4").reshape(-1, 2)
+            ids[pairs[:, 0]] = pairs[:, 1]
         return ids, horizon
 
     async def add(
@@ -144,7 +161,7 @@ class HashRepository:
         """
         last: int = await self.connection.fetchval(LOCK_LAST_ID, hash_set_no)
         if last > horizon:
-            await self._look_up(hash_set_no, ids, above=horizon)
+            await self._resolve_added(hash_set_no, hashes, ids, above=horizon)
         missing = np.flatnonzero(ids == 0)
         if not len(missing):
             return 0
@@ -161,7 +178,7 @@ class HashRepository:
         return len(missing)
 
     async def _stage(self, algorithm: HashAlgorithm, values: Bytes2D, begin: int) -> None:
-        fields: "Sequence[Field]" = (
+        fields: Sequence[Field] = (
             to_int4(np.arange(begin, begin + len(values))),
             Constant(algorithm.value.encode()),
             Fixed(values),
@@ -170,17 +187,24 @@ class HashRepository:
             "staged_hash", source=encode_rows(fields, len(values)), format="binary"
         )
 
-    async def _look_up(self, hash_set_no: int, ids: Numbers, *, above: int) -> None:
-        packed: bytes | None = await self.connection.fetchval(SELECT_KNOWN, hash_set_no, above)
-        pairs = np.frombuffer(packed or b"", dtype=">i4").reshape(-1, 2)
-        ids[pairs[:, 0]] = pairs[:, 1]
+    async def _resolve_added(
+        self, hash_set_no: int, hashes: DistinctHashes, ids: Numbers, *, above: int
+    ) -> None:
+        """Set the ids of hashes that others have added meanwhile."""
+        rows = await self.connection.fetch(SELECT_ADDED, hash_set_no, above)
+        packed: dict[str, bytes] = {row["algorithm"]: row["packed"] for row in rows}
+        begin = 0
+        for algorithm, values in hashes.columns:
+            if algorithm.value in packed:
+                _match(values, packed[algorithm.value], ids[begin : begin + len(values)])
+            begin += len(values)
 
     async def _insert(
         self, hash_set_no: int, ids: Numbers, algorithm: HashAlgorithm, values: Bytes2D
     ) -> None:
         if not len(ids):
             return
-        fields: "Sequence[Field]" = (
+        fields: Sequence[Field] = (
             constant_int4(hash_set_no),
             to_int4(ids),
             Constant(algorithm.value.encode()),
@@ -192,3 +216,16 @@ class HashRepository:
             columns=["hash_set_no", "hash_id", "algorithm", "value"],
             format="binary",
         )
+
+
+def _match(values: Bytes2D, packed: bytes, ids: Numbers) -> None:
+    """Set ``ids`` of those of the sorted ``values`` that are among the packed (id, value)."""
+    size = values.shape[1]
+    added = np.frombuffer(packed, dtype=np.dtype([("hash_id", ">i4"), ("value", f"S{size}")]))
+    # As numpy's byte strings, which sort as bytes do; they only disregard zeros at the end,
+    # which makes no difference between strings of one length.
+    sorted_values = np.ascontiguousarray(values).view(f"S{size}").ravel()
+    places = np.searchsorted(sorted_values, added["value"])
+    places[places == len(values)] = 0
+    found = sorted_values[places] == added["value"]
+    ids[places[found]] = added["hash_id"][found]

@@ -111,6 +111,7 @@ READ_RUNS: Final = """
      ORDER BY version, part
 """
 
+
 @dataclass(frozen=True, slots=True)
 class PublicationRow:
     """A publication as the database has it.

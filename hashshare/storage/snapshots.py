@@ -94,9 +94,7 @@ class SnapshotRepository:
             for row in await self.connection.fetch(READ_DUE_SNAPSHOTS, share, min_changes)
         ]
 
-    async def read(
-        self, name: ListName, version: Version | None = None
-    ) -> SnapshotRow | None:
+    async def read(self, name: ListName, version: Version | None = None) -> SnapshotRow | None:
         """Return the latest snapshot of a list, or that of one version; None if there is none."""
         row = await self.connection.fetchrow(READ_SNAPSHOT, *key_of(name), version)
         if row is None:

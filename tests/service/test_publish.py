@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from itertools import combinations, count
 from pathlib import Path
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from hashshare.crypto.canonical import digest
 from hashshare.crypto.keys import PrivateKey, write_private_key
+from hashshare.domain.changes import Version
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.names import ListName, MemberId
 from hashshare.domain.policy import View
@@ -37,6 +38,7 @@ from tests.support.coalition import (
 )
 from tests.support.dying_publisher import POINTS
 from tests.support.publishing import (
+    Contents,
     Story,
     apply_strictly,
     read_contents,
@@ -70,7 +72,7 @@ def replica(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def publisher(running: Running, replica: Path) -> AsyncIterator[Publisher]:
+def publisher(running: Running, replica: Path) -> Iterator[Publisher]:
     publisher = _publisher(running, replica)
     yield publisher
     publisher.close()
@@ -113,12 +115,17 @@ async def test_every_publication_equals_the_fold(
                     await story.verify(row, replica)
             case dict():
                 await story.reform(views=step)
-            case (member, str(jurisdiction)):
-                await _move(story, member, jurisdiction)
-            case (member, records):
-                await story.push(member, records)
+            case (member, said):
+                await _say_or_move(story, member, said)
     await _verify_deltas(story, _pull(running, replica))
     await _verify_followed(running, story, replica)
+
+
+async def _say_or_move(story: Story, member: MemberId, said: list[Record] | str) -> None:
+    if isinstance(said, str):
+        await _move(story, member, said)
+    else:
+        await story.push(member, said)
 
 
 async def _move(story: Story, member: MemberId, jurisdiction: str) -> None:
@@ -128,9 +135,13 @@ async def _move(story: Story, member: MemberId, jurisdiction: str) -> None:
 
 async def _verify_deltas(story: Story, pull: PullService) -> None:
     """Between any two versions, for every list that may be read now."""
-    history = {0: dict.fromkeys(story.registry.lists(story.hash_set), {}), **story.published}
+    names = story.registry.lists(story.hash_set)
+    history: dict[Version, dict[ListName, Contents]] = {
+        Version(0): {name: {} for name in names},
+        **story.published,
+    }
     for base, target in combinations(history, 2):
-        for name in story.registry.lists(story.hash_set):
+        for name in names:
             if name in history[base] and name in history[target]:
                 chunks = await pull.delta(name, base=base, target=target, reader=story.admin)
                 header, changes = await read_delta(chunks, name)
@@ -218,7 +229,7 @@ async def test_a_new_algorithm_gets_its_lists(
     """A change of the algorithms alone makes a version."""
     story = await start_story(running, "new", algorithms=(HashAlgorithm.SHA256,))
     await publisher.publish_once(story.hash_set)
-    story.published[1] = {}
+    story.published[Version(1)] = {}
 
     await story.reform(algorithms=(HashAlgorithm.MD5, HashAlgorithm.SHA256))
 
@@ -292,15 +303,19 @@ async def test_a_replica_that_is_no_replica_is_made_anew(
     await story.push(ACME, [assertion(1)])
     await publisher.publish_once(story.hash_set)
     publisher.close()
-    for path in replica.parent.glob("replica.sqlite*"):
-        path.unlink()
-    replica.write_bytes(b"damaged" * 1000)
+    _damage(replica)
 
     other = _publisher(running, replica)
     await story.push(BETA, [assertion(2)])
-    story.published[1] = {}
+    story.published[Version(1)] = {}
     await story.verify(await other.publish_once(story.hash_set), replica)
     other.close()
+
+
+def _damage(replica: Path) -> None:
+    for path in replica.parent.glob("replica.sqlite*"):
+        path.unlink()
+    replica.write_bytes(b"damaged" * 1000)
 
 
 async def test_two_publishers_never_fork(dsn: str, running: Running, tmp_path: Path) -> None:
@@ -365,7 +380,7 @@ async def test_a_killed_publisher_leaves_nothing_half_done(
     for name, contents in story.expected().items():
         assert read_contents(replica, name) == contents
         assert await _read_snapshot(running, replica, name, tmp_path, story) == contents
-    story.published[2] = story.expected()
+    story.published[Version(2)] = story.expected()
     await _verify_deltas(story, _pull(running, replica))
 
 
@@ -425,7 +440,7 @@ async def test_servers_take_over_from_each_other(
     async with _server(dsn, running, paths[0]) as second_news:
         async with _server(dsn, running, paths[1]) as news:
             await running.push(ACME, [assertion(1)])
-            version = await _published_above(news, 0)
+            version = await _published_above(news, Version(0))
             await running.push(BETA, [assertion(1)])
             version = await _published_above(news, version)
         await running.push(GAMMA, [assertion(1)])
@@ -439,7 +454,7 @@ async def test_servers_take_over_from_each_other(
     assert await running.pool.fetchval(COUNT_LEAVES) == len(versions)
 
 
-async def _published_above(news: News, version: int) -> int:
+async def _published_above(news: News, version: Version) -> Version:
     """Wait until everything submitted is published, and return its version."""
     latest = await news.wait_for_version(HASH_SET, after=version, timeout_seconds=30)
     assert latest > version

@@ -13,7 +13,6 @@ from hashshare.domain.hashes import HashAlgorithm, HashValue
 from hashshare.domain.names import MemberId
 from hashshare.domain.policy import (
     Basis,
-    Dispute,
     DisputeReason,
     Media,
     QuorumOf,
@@ -98,10 +97,6 @@ wide_views = st.builds(
 )
 
 
-class RolledBack(Exception):
-    """Ends a transaction."""
-
-
 async def _store(
     connection: asyncpg.Connection, fold: Fold, touched: list[set[HashValue]]
 ) -> tuple[int, dict[HashValue, int]]:
@@ -116,10 +111,9 @@ async def _store(
         place = (hash_set_no, hash_id)
         await connection.execute(INSERT_HASH, *place, value.algorithm, value.value)
         for member, opinion in fold.opinions[value].items():
-            match opinion.dispute:
-                case Dispute(reason, log_index):
-                    row = (*place, member, log_index + 1, reason, None)
-                    await connection.execute(INSERT_DISPUTE, *row)
+            if (held := opinion.dispute) is not None:
+                row = (*place, member, held.log_index + 1, held.reason, None)
+                await connection.execute(INSERT_DISPUTE, *row)
             for a in opinion.assertions.values():
                 said = (a.log_index + 1, a.record, a.classification, a.media, a.basis, None)
                 await connection.execute(INSERT_ASSERTION, *place, member, *said)
@@ -160,18 +154,17 @@ async def test_a_view_in_sql_equals_the_domain(
     """Of all hashes, and of those that some last submissions touched."""
     fold = Fold()
     touched = [fold.apply(m, records, log_index=i) for i, (m, records) in enumerate(history)]
-    with pytest.raises(RolledBack):
-        async with connection.transaction():
-            hash_set_no, _ = await _store(connection, fold, touched)
-            for start in (None, covered):
-                chosen = fold.opinions if start is None else set().union(*touched[start:log_size])
-                expected = {
-                    value: attributes_in(view, fold.stances(value), JURISDICTIONS)
-                    for value in chosen
-                }
-                found = await _evaluate(connection, hash_set_no, view, start, log_size, batch_size)
-                assert found == expected
-            raise RolledBack
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        hash_set_no, _ = await _store(connection, fold, touched)
+        for start in (None, covered):
+            chosen = fold.opinions if start is None else set().union(*touched[start:log_size])
+            expected = {v: attributes_in(view, fold.stances(v), JURISDICTIONS) for v in chosen}
+            found = await _evaluate(connection, hash_set_no, view, start, log_size, batch_size)
+            assert found == expected
+    finally:
+        await transaction.rollback()
 
 
 async def _evaluate(

@@ -59,7 +59,7 @@ class Author:
     sequence: int = 0
     previous: str = NO_PREVIOUS
 
-    def sign(self, batch: bytes, operation: Operation, **changes: object) -> Envelope:
+    def sign(self, batch: bytes, operation: Operation, /, **changes: object) -> Envelope:
         """Return the signed next submission; ``changes`` replaces fields of the payload."""
         fields: dict[str, object] = {
             "batch": BatchManifest(

@@ -1,6 +1,6 @@
 """Published lists in the forms that tests compare: the fold, the replica, snapshots, deltas."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from hashshare.crypto.keys import PublicKey
 from hashshare.domain.buckets import root_of
 from hashshare.domain.changes import Version
 from hashshare.domain.fold import Fold
-from hashshare.domain.names import HashSetId, ListName, MemberId
+from hashshare.domain.names import HashSetId, ListName, MemberId, ViewId
 from hashshare.domain.records import Record
 from hashshare.domain.registry import HashSet, Registry
 from hashshare.domain.statements import Publication, read_publication
@@ -55,7 +55,7 @@ class Story:
         """Somebody who may read everything."""
         return Asker(ADMIN, self.registry)
 
-    async def push(self, member: MemberId, records: list[Record]) -> None:
+    async def push(self, member: MemberId, records: Sequence[Record]) -> None:
         """Submit, and fold."""
         result = await self.running.push(member, records, hash_set=self.hash_set)
         self.fold.apply(member, records, log_index=result.log_index)
@@ -80,15 +80,16 @@ class Story:
             for name in self.registry.lists(self.hash_set)
         }
 
-    async def verify(self, row: PublicationRow, replica: Path) -> Publication:
+    async def verify(self, row: PublicationRow | None, replica: Path) -> Publication:
         """Assert that a new publication, and the publisher's replica, are what the fold says."""
+        assert row is not None
         assert row.version == len(self.published) + 1
         expected = self.published[row.version] = self.expected()
         publication = await read_statement(self.running, row)
         assert publication.version == row.version
         assert publication.log_size == row.log_size
         assert publication.registry_version == self.registry.version
-        names = [ListName(self.hash_set, p.view, p.algorithm) for p in publication.lists]
+        names = [ListName(self.hash_set, ViewId(p.view), p.algorithm) for p in publication.lists]
         assert names == sorted(expected)
         for name, published in zip(names, publication.lists, strict=True):
             contents = expected[name]

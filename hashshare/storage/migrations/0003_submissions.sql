@@ -23,7 +23,8 @@ CREATE TABLE hash (
     hash_id     integer NOT NULL,
     algorithm   text    COLLATE "C" NOT NULL,
     value       bytea   NOT NULL,
-    CONSTRAINT hash_once UNIQUE (hash_set_no, algorithm, value),
+    -- The value before the algorithm: it nearly always decides a comparison alone.
+    CONSTRAINT hash_once UNIQUE (hash_set_no, value, algorithm),
     PRIMARY KEY (hash_set_no, hash_id)
 );
 

@@ -135,7 +135,9 @@ def _nested(depth: int) -> canonical.JsonValue:
     return value
 
 
-@pytest.mark.parametrize("document", [{"a": 2**53}, {"a": "\ud800"}, {"\ud800": 1}, _nested(20_000)])
+@pytest.mark.parametrize(
+    "document", [{"a": 2**53}, {"a": "\ud800"}, {"\ud800": 1}, _nested(20_000)]
+)
 def test_what_has_no_canonical_form_is_not_written(document: canonical.JsonValue) -> None:
     """A document of our own that a reader would refuse is refused here."""
     with pytest.raises(MalformedError):

@@ -82,17 +82,38 @@ def _consistency(old: int, new: int) -> list[bytes]:
     return [_tree(*span) for span in merkle.consistency_ranges(old, new)]
 
 
-def _verify_inclusion(index: int, size: int, proof: list[bytes], **other: bytes) -> None:
-    leaf, root = other.get("leaf", _leaf(index)), other.get("root", _tree(0, size))
-    merkle.verify_inclusion(leaf, index=index, size=size, proof=proof, root=root)
+def _verify_inclusion(
+    index: int,
+    size: int,
+    proof: list[bytes],
+    *,
+    leaf: bytes | None = None,
+    root: bytes | None = None,
+) -> None:
+    """Verify against the tree's own leaf and root, or the ones that are given."""
+    merkle.verify_inclusion(
+        _leaf(index) if leaf is None else leaf,
+        index=index,
+        size=size,
+        proof=proof,
+        root=_tree(0, size) if root is None else root,
+    )
 
 
-def _verify_consistency(old: int, new: int, proof: list[bytes], **other: bytes) -> None:
+def _verify_consistency(
+    old: int,
+    new: int,
+    proof: list[bytes],
+    *,
+    old_root: bytes | None = None,
+    new_root: bytes | None = None,
+) -> None:
+    """Verify against the trees' own roots, or the ones that are given."""
     merkle.verify_consistency(
         old_size=old,
-        old_root=other.get("old_root", _tree(0, old)),
+        old_root=_tree(0, old) if old_root is None else old_root,
         new_size=new,
-        new_root=other.get("new_root", _tree(0, new)),
+        new_root=_tree(0, new) if new_root is None else new_root,
         proof=proof,
     )
 
