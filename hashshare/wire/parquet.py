@@ -76,9 +76,13 @@ def read_snapshot(path: Path, algorithm: HashAlgorithm, *, max_count: int) -> It
         MalformedError: The file is no snapshot of this algorithm, or is damaged.
     """
     try:
+        # First, since the library gives up on a dictionary that is not there in its own way.
+        metadata = pq.read_metadata(path)
+        _verify_schema(metadata, max_count)
         # With pre_buffer the whole file would be held in memory.
-        with pq.ParquetFile(path, pre_buffer=False, read_dictionary=["attributes"]) as file:
-            _verify_schema(file, max_count)
+        with pq.ParquetFile(
+            path, metadata=metadata, pre_buffer=False, read_dictionary=["attributes"]
+        ) as file:
             count = 0
             for batch in file.iter_batches(BATCH_ROWS):
                 count += len(batch)
@@ -103,8 +107,8 @@ def _groups(chunks: Iterable[EntryChunk], rows: int) -> Iterator[list[EntryChunk
         yield group
 
 
-def _verify_schema(file: pq.ParquetFile, max_count: int) -> None:
-    schema = file.schema
+def _verify_schema(metadata: pq.FileMetaData, max_count: int) -> None:
+    schema = metadata.schema
     columns = [
         (
             column.path,
@@ -115,10 +119,10 @@ def _verify_schema(file: pq.ParquetFile, max_count: int) -> None:
         )
         for column in map(schema.column, range(len(schema)))
     ]
-    if columns != _COLUMNS or file.schema_arrow.types != [pa.binary(), _DICTIONARY]:
+    if columns != _COLUMNS or schema.to_arrow_schema().types != [pa.binary(), pa.string()]:
         raise MalformedError("a snapshot has the columns hash and attributes")
-    if file.metadata.num_rows > max_count:
-        raise MalformedError(f"the snapshot has {file.metadata.num_rows} rows, over {max_count}")
+    if metadata.num_rows > max_count:
+        raise MalformedError(f"the snapshot has {metadata.num_rows} rows, over {max_count}")
 
 
 def _to_table(chunks: list[EntryChunk]) -> pa.Table:

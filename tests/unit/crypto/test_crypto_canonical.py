@@ -15,8 +15,11 @@ MAX_BYTES = 100_000
 LARGEST = 2**53 - 1
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
-values = st.recursive(
-    st.none() | st.booleans() | st.integers(0, LARGEST) | texts,
+scalars: st.SearchStrategy[canonical.JsonValue] = (
+    st.none() | st.booleans() | st.integers(0, LARGEST) | texts
+)
+values: st.SearchStrategy[canonical.JsonValue] = st.recursive(
+    scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=10,
 )
@@ -37,16 +40,12 @@ def test_the_bytes_do_not_depend_on_the_order(document: dict[str, canonical.Json
     assert canonical.encode(shuffled) == canonical.encode(document)
 
 
-@given(st.dictionaries(st.from_regex(r"[a-z]{1,5}", fullmatch=True), values))
+@given(st.dictionaries(st.text("abcXYZ019_-"), scalars | st.lists(scalars, max_size=3)))
 def test_the_standard_library_agrees(document: dict[str, canonical.JsonValue]) -> None:
     """Compact, sorted and unescaped: where names are ASCII, no more is to RFC 8785."""
-    for name, value in document.items():
-        if isinstance(value, dict):
-            document[name] = None  # its names may be sorted otherwise: by UTF-16, not by character
-    plain = {n: v for n, v in document.items() if not isinstance(v, list)}
-    expected = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    expected = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
-    assert canonical.encode(plain) == expected.encode()
+    assert canonical.encode(document) == expected.encode()
 
 
 def test_names_are_sorted_by_utf_16() -> None:
@@ -54,7 +53,8 @@ def test_names_are_sorted_by_utf_16() -> None:
     names = ["\u20ac", "\r", "\ufb33", "1", "\U0001f600", "\u0080", "\u00f6"]
     expected = ["\r", "1", "\u0080", "\u00f6", "\u20ac", "\U0001f600", "\ufb33"]
 
-    encoded = canonical.encode(dict.fromkeys(names))
+    document: dict[str, canonical.JsonValue] = dict.fromkeys(names)
+    encoded = canonical.encode(document)
 
     assert list(canonical.decode(encoded, max_bytes=MAX_BYTES)) == expected
 
@@ -116,7 +116,7 @@ def test_no_more_bytes_are_parsed_than_allowed() -> None:
         canonical.decode(data, max_bytes=len(data) - 1)
 
 
-@given(st.binary() | documents.map(canonical.encode), st.data())
+@given(st.binary() | documents.map(lambda d: canonical.encode(d)), st.data())
 def test_any_bytes_are_canonical_or_malformed(data: bytes, draw: st.DataObject) -> None:
     """No other error comes out, and what is accepted is written as it was."""
     spoilt = bytearray(data)

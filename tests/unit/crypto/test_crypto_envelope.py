@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 from securesystemslib import dsse
-from securesystemslib.signer import SSlibKey
+from securesystemslib.signer._key import SSlibKey  # the package does not re-export it for mypy
 
 from hashshare.crypto import canonical
 from hashshare.crypto.encoding import encode_base64
@@ -122,8 +122,8 @@ def test_any_bytes_are_an_envelope_or_malformed(data: bytes, draw: st.DataObject
             assert parse_envelope(candidate).encode() == candidate
 
 
-GOOD = {"keyid": "a" * 64, "sig": encode_base64(bytes(64))}
-LATER = {"keyid": "b" * 64, "sig": encode_base64(bytes(64))}
+GOOD: dict[str, canonical.JsonValue] = {"keyid": "a" * 64, "sig": encode_base64(bytes(64))}
+LATER: dict[str, canonical.JsonValue] = {"keyid": "b" * 64, "sig": encode_base64(bytes(64))}
 MALFORMED: dict[str, dict[str, canonical.JsonValue]] = {
     "a member is missing": {"payload": "", "payloadType": "t"},
     "a member too many": {"payload": "", "payloadType": "t", "signatures": [], "x": 1},

@@ -51,9 +51,9 @@ NOTE = sign_checkpoint(CHECKPOINT, LOG)
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs"], include_characters="\n")).map(
     lambda text: text + "\n"
 )
-names = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]), min_size=1).filter(
-    lambda name: "+" not in name
-)
+names = st.text(
+    st.characters(exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]), min_size=1
+).filter(lambda name: "+" not in name)
 checkpoints = st.builds(
     Checkpoint,
     origin=names,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -48,7 +49,7 @@ def read(pieces: Iterable[bytes], algorithm: HashAlgorithm = SHA256) -> list[Cha
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     bounds = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(bounds)]
 
 
 def test_the_form_is_that_of_the_protocol() -> None:
