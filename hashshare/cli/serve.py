@@ -74,7 +74,7 @@ async def serve(options: Options, started: Callable[[Listening], None]) -> None:
         dsn = await stack.enter_async_context(_database(options, settings))
         await migrate(dsn)
         pool = await stack.enter_async_context(open_pool(dsn))
-        server, publishing = await _build(stack, options, settings, pool)
+        server, publishing = await build_server(stack, options, settings, pool)
         await stack.enter_async_context(server)
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stopping.wait())]
         if publishing is not None:
@@ -112,9 +112,13 @@ async def _database(options: Options, settings: ServerSettings) -> AsyncIterator
         await asyncio.to_thread(embedded.__exit__, None, None, None)
 
 
-async def _build(
+async def build_server(
     stack: AsyncExitStack, options: Options, settings: ServerSettings, pool: Pool
 ) -> tuple[Server, "Callable[[], Coroutine[Any, Any, None]] | None"]:
+    """Return the server of a coalition folder over a migrated database, and its publisher's task.
+
+    What they hold is released by ``stack``.
+    """
     folder = options.folder
     keys = folder / "keys"
     blobs = Blobs.open(settings.blobs or (folder / "data" / "blobs").absolute().as_uri())

@@ -9,7 +9,12 @@ import structlog
 
 from hashshare.domain.changes import Version
 from hashshare.domain.names import HashSetId, ListName
-from hashshare.errors import DeltaMismatchError, RollbackError, RootMismatchError
+from hashshare.errors import (
+    DeltaMismatchError,
+    ReplicaDamagedError,
+    RollbackError,
+    RootMismatchError,
+)
 from hashshare.replica import ListState as ReplicaState
 from hashshare.replica import Replica, Writing
 from hashshare.service.changes import ChangeReader, to_chunk
@@ -61,13 +66,28 @@ class Follower:
                 await self._follow(behind)
                 _LOG.info("replica caught up", hash_set=hash_set, version=latest[hash_set])
 
+    async def rebuild(self, hash_set: HashSetId) -> None:
+        """Build every list of a hash set anew, whatever the replica holds.
+
+        Raises:
+            RootMismatchError: The stored changes do not lead to the signed root.
+        """
+        async with snapshot(self.pool) as connection:
+            repository = PublicationRepository(connection)
+            (state,) = [s for s in await repository.read_states() if s.hash_set == hash_set]
+            targets = await repository.read_latest_lists(state.hash_set_no)
+        async with self.worker.entered(self.replica.writing()) as writing:
+            for target in targets:
+                name = ListName(hash_set, target.view, target.algorithm)
+                await self._build(writing, name, target)
+
     async def _follow(self, behind: dict[ListName, ListState]) -> None:
         # All lists of a hash set at once: a reader never sees two of its versions.
         async with self.worker.entered(self.replica.writing()) as writing:
             for name, target in behind.items():
                 try:
                     await self._step(writing, name, target)
-                except (DeltaMismatchError, RootMismatchError):
+                except (DeltaMismatchError, RootMismatchError, ReplicaDamagedError):
                     _LOG.warning("list of the replica is built anew", list=str(name))
                     await self._build(writing, name, target)
 

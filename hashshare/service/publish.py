@@ -12,7 +12,6 @@ kill at any moment:
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -103,16 +102,22 @@ class Publisher:
 
         Raises:
             RollbackError: The database is older than what was published before.
+            RootMismatchError: What the database holds does not lead to what was signed.
+            ReplicaDamagedError: The replica's file is damaged beyond lists that can be built
+                anew; start again.
         """
         await news.wait_until_known()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._snapshots.run(news))
-            while True:
-                try:
-                    await self._run_until_lost(news)
-                except (UnavailableError, ConflictError) as error:
-                    _LOG.warning("publisher interrupted", reason=str(error))
-                await asyncio.sleep(RETRY_SECONDS)
+        while True:
+            try:
+                await self._run_until_lost(news)
+            except (UnavailableError, ConflictError) as error:
+                _LOG.warning("publisher interrupted", reason=str(error))
+            except ReplicaDamagedError:
+                # It holds nothing that the database does not: the next start makes it anew.
+                self.close()
+                _remove_replica(self._replica.path)
+                raise
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def publish_all(self) -> list[PublicationRow]:
         """Publish every hash set that needs it."""
@@ -139,14 +144,16 @@ class Publisher:
             UnavailableError: The database or the replica cannot be used now.
         """
         async with self._lock:
-            # Costs two queries when the replica is where it should be.
-            await self._follower.catch_up(hash_set)
-            async with snapshot(self._pool) as reading:
-                edition = await self._plan(reading, hash_set)
-                if edition is None:
-                    return None
-                self._verify_key(edition.registry)
-                row, states = await self._publish(edition, reading)
+            try:
+                made = await self._publish_next(hash_set)
+            except ReplicaDamagedError:
+                # Found by the replica itself, as it reads every bucket that it changes.
+                _LOG.warning("replica of the publisher is damaged", hash_set=hash_set)
+                await self._follower.rebuild(hash_set)
+                made = await self._publish_next(hash_set)
+        if made is None:
+            return None
+        row, states = made
         _LOG.info(
             "hash set published",
             hash_set=hash_set,
@@ -183,23 +190,45 @@ class Publisher:
 
     async def _publish_until_lost(self, election: Election, news: News) -> None:
         await self.catch_up()
-        while True:
-            # Read before publishing: what comes in between wakes us.
-            size = news.log_size
-            try:
-                published = await self.publish_all()
-            except (PermissionDeniedError, ReplicaDamagedError) as error:
-                _LOG.error("nothing can be published", reason=str(error))
-                published = []
-            if published:
-                await asyncio.sleep(MIN_INTERVAL_SECONDS)
-            await news.wait_for_log(after=size, timeout_seconds=POLL_SECONDS)
-            await election.verify_in_office()
+        building = asyncio.create_task(self._snapshots.run(news))
+        try:
+            while not building.done():
+                # Read before publishing: what comes in between wakes us.
+                size = news.log_size
+                await self._publish_and_rest()
+                await news.wait_for_log(after=size, timeout_seconds=POLL_SECONDS)
+                await election.verify_in_office()
+        finally:
+            building.cancel()
+            await asyncio.wait([building])
+        # It never ends but by an error that is not to be survived.
+        building.result()
+
+    async def _publish_and_rest(self) -> None:
+        try:
+            published = await self.publish_all()
+        except PermissionDeniedError as error:
+            _LOG.error("nothing can be published", reason=str(error))
+            return
+        if published:
+            await asyncio.sleep(MIN_INTERVAL_SECONDS)
 
     async def _follow_once(self, news: News) -> None:
         size = news.log_size
         await self.catch_up()
         await news.wait_for_log(after=size, timeout_seconds=POLL_SECONDS)
+
+    async def _publish_next(
+        self, hash_set: HashSetId
+    ) -> tuple[PublicationRow, list[ListState]] | None:
+        # Costs two queries when the replica is where it should be.
+        await self._follower.catch_up(hash_set)
+        async with snapshot(self._pool) as reading:
+            edition = await self._plan(reading, hash_set)
+            if edition is None:
+                return None
+            self._verify_key(edition.registry)
+            return await self._publish(edition, reading)
 
     async def _plan(self, reading: Connection, hash_set: HashSetId) -> Edition | None:
         states = await PublicationRepository(reading).read_states()
@@ -291,7 +320,10 @@ def _open_replica(path: Path) -> Replica:
         return Replica.open(path)
     except ReplicaDamagedError:
         _LOG.warning("replica of the publisher is damaged and made anew")
-        for suffix in ("", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                path.with_name(path.name + suffix).unlink()
+        _remove_replica(path)
         return Replica.open(path)
+
+
+def _remove_replica(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)

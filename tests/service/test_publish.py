@@ -2,9 +2,10 @@
 
 import asyncio
 import signal
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from itertools import combinations, count
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from hashshare.crypto.keys import PrivateKey, write_private_key
 from hashshare.domain.changes import Version
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.names import ListName, MemberId
-from hashshare.domain.policy import View
+from hashshare.domain.policy import QuorumOf, View
 from hashshare.domain.records import Record
 from hashshare.errors import ConflictError, PermissionDeniedError, RollbackError
 from hashshare.service.news import News
 from hashshare.service.publish import Publisher
 from hashshare.service.pull import PullService
+from hashshare.storage.changes import unpack_changes
 from hashshare.storage.database import open_pool
 from hashshare.wire.parquet import read_snapshot
 from tests.strategies import MEMBERS, batches, views
@@ -245,6 +247,11 @@ async def test_many_changes_are_cut_into_runs(
     story = await start_story(running, "many", views={"all": View()})
     await story.push(ACME, [assertion(n) for n in range(10_000)])
     await story.verify(await publisher.publish_once(story.hash_set), replica)
+    sizes = [
+        len(unpack_changes(HashAlgorithm.SHA256, row["changes"]))
+        for row in await running.pool.fetch("SELECT changes FROM change_run ORDER BY part")
+    ]
+    assert sizes == [4096, 4096, 10_000 - 2 * 4096]
     await story.push(BETA, [assertion(n) for n in range(9_000)])
     await story.verify(await publisher.publish_once(story.hash_set), replica)
     await story.reform(views={"all": View(quorum=2)})
@@ -252,6 +259,40 @@ async def test_many_changes_are_cut_into_runs(
 
     await _verify_deltas(story, _pull(running, replica))
     await _verify_followed(running, story, replica)
+
+
+async def test_a_move_of_a_member_counts_where_jurisdictions_do(
+    running: Running, publisher: Publisher, replica: Path
+) -> None:
+    """Without any submission: two members of one country are one voice, until one moves."""
+    counted = View(quorum=2, quorum_of=QuorumOf.JURISDICTIONS)
+    story = await start_story(running, "moved", views={"all": View(), "counted": counted})
+    await story.push(ACME, [assertion(1)])
+    await story.push(BETA, [assertion(1)])
+    before = await story.verify(await publisher.publish_once(story.hash_set), replica)
+
+    await _move(story, BETA, "GB")
+
+    after = await story.verify(await publisher.publish_once(story.hash_set), replica)
+    assert [p.count for p in before.lists if p.view == "counted"] == [0, 0, 0]
+    assert [p.count for p in after.lists if p.view == "counted"] == [0, 0, 1]
+
+
+async def test_a_damaged_replica_is_never_signed(
+    running: Running, publisher: Publisher, replica: Path
+) -> None:
+    """A bucket that is not what it was is noticed when it changes, and the lists are rebuilt."""
+    story = await start_story(running, "damaged", views={"all": View()})
+    await story.push(ACME, [assertion(1)])
+    await story.verify(await publisher.publish_once(story.hash_set), replica)
+    with closing(sqlite3.connect(replica)) as connection, connection:
+        connection.execute(
+            "UPDATE bucket SET data = substr(data, 1, 4) || zeroblob(32) || substr(data, 37)"
+        )
+
+    await story.push(BETA, [assertion(1)])
+
+    await story.verify(await publisher.publish_once(story.hash_set), replica)
 
 
 async def test_a_list_keeps_its_bits_when_its_view_comes_back(

@@ -286,7 +286,7 @@ REFUSED: dict[str, SigningKey] = {
     "Ed448": ed448.Ed448PrivateKey.generate(),
     "RSA 1024": rsa.generate_private_key(65537, 1024),
     "RSA 2047": rsa.generate_private_key(65537, 2047),
-    "RSA 4097": rsa.generate_private_key(65537, 4097),
+    "RSA 4104": rsa.generate_private_key(65537, 4104),
     "DSA": dsa.generate_private_key(2048),
 }
 

@@ -77,7 +77,7 @@ damages = st.tuples(
 
 
 @settings(deadline=None)
-@given(st.sampled_from([0, 3, 8, 9, 17]), st.lists(damages, min_size=1, max_size=4))
+@given(st.sampled_from([0, 3, 8, 10]), st.lists(damages, min_size=1, max_size=4))
 def test_changed_bytes_are_found_and_healed(
     bits: int, wounds: list[tuple[tuple[str, str], int, int, int]]
 ) -> None:
@@ -97,7 +97,7 @@ def test_changed_bytes_are_found_and_healed(
 
 
 @settings(deadline=None)
-@given(st.sampled_from([0, 3, 8, 9, 17]), damages, st.sampled_from(sorted(ENTRIES)))
+@given(st.sampled_from([0, 3, 8, 10]), damages, st.sampled_from(sorted(ENTRIES)))
 def test_what_is_damaged_is_never_passed_on(
     bits: int, wound: tuple[tuple[str, str], int, int, int], value: bytes
 ) -> None:

@@ -1,0 +1,129 @@
+"""A whole coalition in one process: real TLS, real PostgreSQL, real files, members with profiles."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hashshare.cli.coalition import Plan, create_coalition
+from hashshare.cli.serve import Options, build_server
+from hashshare.client import Client, Profile
+from hashshare.client.enrol import enrol
+from hashshare.config import ServerSettings
+from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.joining import Invitation
+from hashshare.domain.policy import View
+from hashshare.domain.registry import HashSet, Member, Role
+from hashshare.http import Server
+from hashshare.storage.database import Pool, open_pool
+
+CSAM = HashSet(
+    title="CSAM",
+    algorithms=(HashAlgorithm.MD5, HashAlgorithm.PDQ, HashAlgorithm.SHA256),
+    classifications=("A1", "A2", "B1"),
+    views={"all": View(), "confirmed": View(quorum=2)},
+)
+CONTRIBUTOR = (Role.CONTRIBUTOR, Role.READER)
+
+
+@dataclass(slots=True)
+class Federation:
+    """A coalition whose server runs.
+
+    Attributes:
+        folder: Holds the coalition's folder ``coalition`` and each member's profile.
+        admin: The first admin's profile.
+        pool: The server's database.
+    """
+
+    folder: Path
+    admin: Profile
+    server: Server
+    pool: Pool
+    members: dict[str, Profile] = field(default_factory=dict)
+
+    async def invite(self, name: str, roles: tuple[Role, ...] = CONTRIBUTOR) -> Invitation:
+        """Return an invitation; adds the member to the registry if it is new."""
+        async with Client(self.admin) as admin:
+            registry = await admin.admin.registry()
+            if name not in registry.members:
+                member = Member(name=name, roles=roles)
+                await admin.admin.put_member(name, member, new=True, now=datetime.now(UTC))
+            made = await admin.admin.invite(name, label="", hours=1)
+        return Invitation.parse(made.invitation)
+
+    async def join(self, name: str, roles: tuple[Role, ...] = CONTRIBUTOR) -> Profile:
+        """Return the profile of a member that has enrolled."""
+        joined = await enrol(await self.invite(name, roles), self.folder / name)
+        self.members[name] = joined.profile
+        return joined.profile
+
+    async def create(self, name: str = "csam", hash_set: HashSet = CSAM) -> None:
+        """Create a hash set."""
+        async with Client(self.admin) as admin:
+            await admin.admin.put_hash_set(name, hash_set, new=True, now=datetime.now(UTC))
+
+    async def published(self, log_size: int, name: str = "csam") -> int:
+        """Wait until a publication covers ``log_size`` leaves; return its version."""
+        async with Client(self.admin) as admin, asyncio.timeout(30):
+            while True:
+                with suppress(Exception):
+                    latest = (await admin.latest(name)).publication
+                    if latest.log_size >= log_size:
+                        return latest.version
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def run_federation(
+    dsn: str, folder: Path, *, governance_on_server: bool = True
+) -> AsyncIterator[Federation]:
+    """Make a coalition in ``folder`` and run its server, with publisher, on free ports."""
+    coalition = folder / "coalition"
+    plan = Plan(
+        folder=coalition,
+        coalition="Test Coalition",
+        log="test.example/log",
+        admin="admin",
+        listen="127.0.0.1:0",
+        enrol_listen="127.0.0.1:0",
+        public_url="",
+        enrol_public_url="",
+        hosts=["127.0.0.1"],
+    )
+    create_coalition(plan)
+    if not governance_on_server:
+        (coalition / "keys" / "governance.pem").unlink()
+    options = Options(coalition, dsn, None, None, publisher=True)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(dsn))
+        settings = ServerSettings.load(coalition)
+        server, publishing = await build_server(stack, options, settings, pool)
+        await stack.enter_async_context(server)
+        if publishing is not None:
+            task = asyncio.create_task(publishing())
+            stack.push_async_callback(_cancel, task)
+        yield Federation(folder, _admin(coalition / "admin", server), server, pool)
+
+
+def _admin(folder: Path, server: Server) -> Profile:
+    """Return the admin's profile, now that the ports are known."""
+    known = Profile.load(folder)
+    profile = Profile(
+        folder=folder,
+        member=known.member,
+        coalition=known.coalition,
+        api_url=server.addresses.api_url,
+        enrol_url=server.addresses.enrol_url,
+        trust=known.trust,
+    )
+    profile.save_settings()
+    return profile
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
