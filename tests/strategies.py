@@ -62,11 +62,15 @@ def _acceptable(batch: list[Record]) -> bool:
     return True
 
 
-batches: st.SearchStrategy[list[Record]] = st.one_of(
-    st.lists(assert_records, min_size=1, max_size=5),
-    st.lists(withdraw_records, min_size=1, max_size=3),
-    st.lists(dispute_records, min_size=1, max_size=3),
-).filter(_acceptable)
+batches: st.SearchStrategy[list[Record]] = (
+    st.one_of(
+        st.lists(assert_records, min_size=1, max_size=5),
+        st.lists(withdraw_records, min_size=1, max_size=3),
+        st.lists(dispute_records, min_size=1, max_size=3),
+    )
+    .map(list[Record])
+    .filter(_acceptable)
+)
 
 histories = st.lists(st.tuples(st.sampled_from(MEMBERS), batches), max_size=8)
 """Submissions in log order: who, and what."""

@@ -9,7 +9,8 @@ import pytest
 from hashshare.client import Client
 from hashshare.domain.hashes import HashAlgorithm, HashValue
 from hashshare.domain.policy import Basis
-from hashshare.domain.records import AssertRecord
+from hashshare.domain.records import AssertRecord, Record, WithdrawRecord
+from hashshare.domain.registry import Role
 from hashshare.domain.statements import Operation
 from hashshare.errors import PermissionDeniedError
 from tests.support.federation import Federation, run_federation
@@ -79,17 +80,13 @@ async def test_a_withdrawal_reaches_those_who_watch(federation: Federation) -> N
         assert counts[-1] == 1
 
 
-async def _withdrawals(client: Client, statement_id: str, *, keep: int) -> list[object]:
-    from hashshare.domain.records import WithdrawRecord
-
+async def _withdrawals(client: Client, statement_id: str, *, keep: int) -> list[Record]:
     said = await client.records_of(statement_id)
     return [WithdrawRecord("", record.hashes) for record in said[keep:]]
 
 
 async def test_a_reader_may_not_push(federation: Federation) -> None:
     """And the refusal leaves nothing under way."""
-    from hashshare.domain.registry import Role
-
     reader = await federation.join("reader", (Role.READER,))
     async with Client(reader) as client:
         with pytest.raises(PermissionDeniedError):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import asyncpg
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from hashshare.domain.fold import Fold
 from hashshare.domain.hashes import HashAlgorithm, HashValue
@@ -13,6 +13,7 @@ from hashshare.service.submit import SubmissionResult
 from hashshare.storage.database import Connection
 from tests.strategies import histories
 from tests.support.coalition import run_coalition
+from tests.support.examples import with_database
 
 SELECT_ASSERTIONS = """
     SELECT algorithm, value, member_id, record, classification, media, basis, log_index
@@ -94,7 +95,7 @@ def differing(before: State, after: State) -> set[HashValue]:
 
 
 @given(history=histories)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@with_database
 async def test_the_database_is_the_fold(
     dsn: str, tmp_path: Path, history: list[tuple[MemberId, list[Record]]]
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hashshare.crypto.canonical import digest
@@ -39,6 +39,7 @@ from tests.support.coalition import (
     run_coalition,
 )
 from tests.support.dying_publisher import POINTS
+from tests.support.examples import with_database
 from tests.support.publishing import (
     Contents,
     Story,
@@ -102,7 +103,7 @@ numbers = count()
 
 
 @given(policies, steps)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@with_database
 @pytest.mark.timeout(300)
 async def test_every_publication_equals_the_fold(
     running: Running, publisher: Publisher, replica: Path, first: Policy, steps: list[Step]
@@ -287,7 +288,8 @@ async def test_a_damaged_replica_is_never_signed(
     await story.verify(await publisher.publish_once(story.hash_set), replica)
     with closing(sqlite3.connect(replica)) as connection, connection:
         connection.execute(
-            "UPDATE bucket SET data = substr(data, 1, 4) || zeroblob(32) || substr(data, 37)"
+            "UPDATE bucket SET data ="
+            " CAST(substr(data, 1, 4) || zeroblob(32) || substr(data, 37) AS BLOB)"
         )
 
     await story.push(BETA, [assertion(1)])

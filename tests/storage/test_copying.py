@@ -2,7 +2,7 @@
 
 import asyncpg
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hashshare.domain.columns import Texts
@@ -15,6 +15,7 @@ from hashshare.storage.copying import (
     encode_rows,
     to_int4,
 )
+from tests.support.examples import with_database
 
 OPTIONS = [None, b"", b"one", b"three"]
 
@@ -30,7 +31,7 @@ rows = st.lists(
 
 
 @given(rows=rows)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@with_database
 async def test_rows_arrive_as_they_were(dsn: str, rows: list[tuple[int, int, str, bytes]]) -> None:
     """Whatever their shapes, in their order."""
     connection = await asyncpg.connect(dsn)
@@ -44,7 +45,7 @@ async def test_rows_arrive_as_they_were(dsn: str, rows: list[tuple[int, int, str
     # In reverse, and taken in reverse, as records of sorted hashes are.
     turned = Texts(b"".join(texts[::-1]), np.cumsum([len(t) for t in texts[::-1]], dtype=np.int64))
     order = np.arange(len(rows), dtype=np.int32)[::-1]
-    fields = [
+    fields: list[Fixed | Chosen | Varied | Constant] = [
         to_int4(np.array([number for number, _, _, _ in rows], dtype=np.int64)),
         Chosen(OPTIONS, np.array([choice for _, choice, _, _ in rows], dtype=np.int32)),
         Varied(turned, order),
@@ -62,7 +63,7 @@ async def test_rows_arrive_as_they_were(dsn: str, rows: list[tuple[int, int, str
     await connection.close()
 
     assert [tuple(row) for row in copied] == [
-        (number, None if OPTIONS[choice] is None else str(OPTIONS[choice], "ascii"), text, raw, -5,
+        (number, None if (chosen := OPTIONS[choice]) is None else chosen.decode(), text, raw, -5,
          None)
         for number, choice, text, raw in rows
     ]  # fmt: skip

@@ -76,8 +76,8 @@ async def test_a_lost_connection_is_unavailable(dsn: str) -> None:
 
 async def test_a_database_is_created_once(database_server: str) -> None:
     """``create_database`` is idempotent, and leads to the new one."""
-    for _ in range(2):
-        dsn = await create_database(database_server, "hashshare_created")
+    await create_database(database_server, "hashshare_created")
+    dsn = await create_database(database_server, "hashshare_created")
     assert await _fetchval(dsn, "SELECT current_database()") == "hashshare_created"
     await _execute(database_server, "DROP DATABASE hashshare_created")
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hashshare.domain.fold import Fold
@@ -31,6 +31,7 @@ from hashshare.storage import (
 )
 from hashshare.storage.evaluation import EvaluationRepository
 from tests.strategies import CLASSIFICATIONS, JURISDICTIONS, MEMBERS, RECORD_IDS, histories, views
+from tests.support.examples import with_database
 
 REGISTRY = Registry(
     coalition="Test",
@@ -142,7 +143,7 @@ async def connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     st.integers(0, 8),
     st.integers(1, 5),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@with_database
 async def test_a_view_in_sql_equals_the_domain(
     connection: asyncpg.Connection,
     history: History,

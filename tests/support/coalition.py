@@ -99,7 +99,7 @@ class Coalition:
 
     def registry(self) -> Registry:
         """Return the first registry."""
-        members = {
+        members: dict[str, Member] = {
             member: _member(self.authors[member], jurisdiction, Role.CONTRIBUTOR)
             for member, jurisdiction in CONTRIBUTORS.items()
         }

@@ -1,4 +1,4 @@
-"""A whole coalition in one process: real TLS, real PostgreSQL, real files, members with profiles."""
+"""A whole coalition in one process: real TLS, PostgreSQL and files, members with profiles."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -101,7 +101,11 @@ def test_any_32_bytes_are_a_key_or_unsafe(raw: bytes) -> None:
     assert PublicKey.parse(key.text) == key
 
 
-@pytest.mark.parametrize("text", ["", "AAAA", KEY.public.text[:-1], KEY.public.text + "\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "AAAA", KEY.public.text[:-1], KEY.public.text + "\n"],
+    ids=["empty", "short", "no padding", "newline"],
+)
 def test_other_texts_are_no_keys(text: str) -> None:
     """A key has one spelling."""
     with pytest.raises(MalformedError):

@@ -1,6 +1,7 @@
 """The fold, rule by rule as docs/protocol.md section 3 says them, and as laws."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,9 +21,9 @@ VALUE = HashValue(SHA256, b"\x01" * 32)
 ANY = View(basis="any")
 
 
-def vouch(classification: str = "A1", record: str = "", **fields: object) -> AssertRecord:
+def vouch(classification: str = "A1", record: str = "", **fields: Any) -> AssertRecord:
     """An assertion of ``ITEM``."""
-    rest: dict[str, object] = {"media": None, "basis": Basis.REVIEWED} | fields
+    rest: dict[str, Any] = {"media": None, "basis": Basis.REVIEWED} | fields
     return AssertRecord(record=record, hashes=ITEM, classification=classification, **rest)
 
 

@@ -1,13 +1,15 @@
 """A registry that contradicts itself, or forgets, is refused."""
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
 from hashshare.crypto.keys import PrivateKey
-from hashshare.domain.documents import encode_document
+from hashshare.domain.documents import Document, encode_document
 from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.names import HashSetId
 from hashshare.domain.policy import View
 from hashshare.domain.registry import (
     HashSet,
@@ -45,9 +47,9 @@ def new_key() -> str:
     return PrivateKey.generate().public.text
 
 
-def member(*roles: Role, **fields: object) -> Member:
+def member(*roles: Role, **fields: Any) -> Member:
     """A member with a key of its own."""
-    defaults: dict[str, object] = {"name": "Some Org", "submission_keys": (new_key(),)}
+    defaults: dict[str, Any] = {"name": "Some Org", "submission_keys": (new_key(),)}
     return Member(roles=roles, **defaults | fields)
 
 
@@ -134,7 +136,7 @@ def test_what_is_not_there_is_not_found() -> None:
 
 def test_the_lists_of_a_hash_set_are_views_by_algorithms() -> None:
     """Sorted, as publications write them."""
-    names = [str(name) for name in registry().lists("csam")]
+    names = [str(name) for name in registry().lists(HashSetId("csam"))]
 
     assert names == [
         "csam/all/md5",
@@ -144,7 +146,10 @@ def test_the_lists_of_a_hash_set_are_views_by_algorithms() -> None:
     ]
 
 
-def replaced(document: msgspec.Struct, **fields: object) -> object:
+D = TypeVar("D", bound=Document)
+
+
+def replaced(document: D, **fields: object) -> D:
     """The document with other fields."""
     return msgspec.structs.replace(document, **fields)
 
