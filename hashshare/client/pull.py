@@ -146,7 +146,7 @@ class Puller:
             target.bits,
             target.root,
         )
-        snapshot = None if same else await self._choose_snapshot(name, state, target)
+        snapshot = None if same else await self._choose_snapshot(name, state, target, version)
         path = None
         if snapshot is not None:
             path = await self._download_snapshot(snapshot, progress)
@@ -167,7 +167,7 @@ class Puller:
         )
 
     async def _choose_snapshot(
-        self, name: ListName, state: ListState | None, target: PublishedList
+        self, name: ListName, state: ListState | None, target: PublishedList, version: int
     ) -> SnapshotDocument | None:
         """Return the newest snapshot if it costs less than a delta from what is held."""
         held = 0 if state is None else state.count
@@ -179,9 +179,10 @@ class Puller:
             return None
         if snapshot.list_name != str(name):
             raise MixAndMatchError("the snapshot offered is of another list")
-        is_newer = state is None or snapshot.version > state.version
+        # One that was published in the meantime is ahead of what was verified.
+        fits = (0 if state is None else state.version) < snapshot.version <= version
         closer = abs(target.count - snapshot.count) < abs(target.count - held)
-        return snapshot if is_newer and closer else None
+        return snapshot if fits and closer else None
 
     async def _download_snapshot(self, snapshot: SnapshotDocument, progress: PullProgress) -> Path:
         """Download what is missing of a snapshot, and verify its digest before it is parsed."""
