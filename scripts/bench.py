@@ -10,6 +10,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -102,6 +103,13 @@ def write_hashes(path: Path, count: int, seed: int) -> None:
             file.write(f"{source.randbytes(32).hex()},A1\n")
 
 
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def received_bytes() -> int:
     """Bytes that came in over loopback so far; nothing else should be busy there."""
     return int(psutil.net_io_counters(pernic=True)["lo"].bytes_recv)
@@ -134,8 +142,9 @@ def join(admin: Path, name: str, folder: Path) -> Path:
 def measure(folder: Path, count: int, change: int) -> list[Row]:
     """Run the whole of it and return the figures."""
     coalition = folder / "coalition"
-    run("init", coalition, "--coalition", "Bench", "--listen", "127.0.0.1:0",
-        "--enrol-listen", "127.0.0.1:0")  # fmt: skip
+    listen, enrol_listen = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    run("init", coalition, "--coalition", "Bench", "--listen", listen,
+        "--enrol-listen", enrol_listen)  # fmt: skip
     server = start(coalition)
     peak = Peak(server.pid)
     try:
@@ -158,6 +167,7 @@ def measure(folder: Path, count: int, change: int) -> list[Row]:
 def _push_and_pull(folder: Path, name: str, count: int, acme: Path, beta: Path) -> list[Row]:
     source = folder / f"{count}.csv"
     write_hashes(source, count, seed=count)
+    version = _version(beta)
     taken, memory = timed("push", "bench", source, profile=acme)
     rows = [
         Row(f"push {name}", taken, "s"),
@@ -165,7 +175,7 @@ def _push_and_pull(folder: Path, name: str, count: int, acme: Path, beta: Path) 
         Row(f"push {name}, client's peak memory", memory / MIB, "MiB"),
     ]
     begin = time.perf_counter()
-    while run("status", profile=beta)[0].get("behind") == 0:
+    while _version(beta) == version:
         time.sleep(0.2)
     rows.append(Row(f"published {name}, after the receipt", time.perf_counter() - begin, "s"))
     before = received_bytes()
@@ -177,6 +187,10 @@ def _push_and_pull(folder: Path, name: str, count: int, acme: Path, beta: Path) 
         Row(f"pull {name}, client's peak memory", memory / MIB, "MiB"),
     ]
     return rows
+
+
+def _version(profile: Path) -> object:
+    return run("hash-set", "show", "bench", profile=profile)[0]["version"]
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """A whole coalition in one process: real TLS, PostgreSQL and files, members with profiles."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from hashshare.cli.coalition import Plan, create_coalition
 from hashshare.cli.serve import Options, build_server
 from hashshare.client import Client, Profile
 from hashshare.client.enrol import enrol
-from hashshare.config import ServerSettings
+from hashshare.config import LimitSettings, ServerSettings
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.joining import Invitation
 from hashshare.domain.policy import View
@@ -78,7 +78,11 @@ class Federation:
 
 @asynccontextmanager
 async def run_federation(
-    dsn: str, folder: Path, *, governance_on_server: bool = True
+    dsn: str,
+    folder: Path,
+    *,
+    governance_on_server: bool = True,
+    limits: Mapping[str, float] | None = None,
 ) -> AsyncIterator[Federation]:
     """Make a coalition in ``folder`` and run its server, with publisher, on free ports."""
     coalition = folder / "coalition"
@@ -100,6 +104,9 @@ async def run_federation(
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(dsn))
         settings = ServerSettings.load(coalition)
+        if limits is not None:
+            chosen = LimitSettings.model_validate(limits)
+            settings = settings.model_copy(update={"limits": chosen})
         server, publishing = await build_server(stack, options, settings, pool)
         await stack.enter_async_context(server)
         if publishing is not None:
