@@ -1,10 +1,27 @@
-"""The command and its groups."""
+"""The command and its groups.
+
+Only the module of the command that is run is imported: a look-up should not wait for the
+server's libraries.
+"""
+
+import sys
+from importlib import import_module
+from typing import Final
 
 import typer
 
 from hashshare import __version__
-from hashshare.cli import hash_sets, joining, members, pulling, pushing, serving
 from hashshare.cli.output import EXIT_CODES
+
+_MODULES: Final = {
+    "serving": {"init", "serve"},
+    "joining": {"enrol", "renew", "status"},
+    "members": {"member"},
+    "hash_sets": {"hash-set", "view"},
+    "pushing": {"push", "withdraw", "dispute"},
+    "pulling": {"pull", "lookup", "provenance", "export", "replica"},
+}
+"""Each module of commands, in the order of ``--help``, and what it registers."""
 
 app = typer.Typer(
     name="hashshare",
@@ -15,12 +32,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (serving, joining, pushing, pulling):
-    module.register(app)
-app.add_typer(members.app)
-app.add_typer(hash_sets.sets)
-app.add_typer(hash_sets.views)
-app.add_typer(pulling.replica)
 
 
 def _show_version(value: bool) -> None:  # as typer calls it
@@ -39,6 +50,15 @@ def _options(
     del version
 
 
+def build(words: list[str]) -> typer.Typer:
+    """Return the command, with the modules that running ``words`` takes; all for help."""
+    called = words[0] if words else ""
+    chosen = [module for module, commands in _MODULES.items() if called in commands]
+    for module in chosen or _MODULES:
+        import_module(f"hashshare.cli.{module}").register(app)
+    return app
+
+
 def main() -> None:
     """Run the command line."""
-    app()
+    build(sys.argv[1:])()

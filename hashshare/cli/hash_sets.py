@@ -246,3 +246,9 @@ def _describe(policy: dict[str, Any]) -> str:
     return ", ".join(
         f"{name.replace('_', ' ')} {value}" for name, value in policy.items() if value is not None
     )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(sets)
+    app.add_typer(views)

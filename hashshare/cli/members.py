@@ -225,3 +225,8 @@ def approve(name: Name, *, profile: ProfileOption = None, as_json: Json = False)
             return await client.admin.approve(name, now=datetime.now(UTC)) is not None
 
     output.record({"member": name, "approved": run(work())})
+
+
+def register(root: typer.Typer) -> None:
+    """Add the commands of this module."""
+    root.add_typer(app)

@@ -95,7 +95,9 @@ class Output:
         table = Table(*columns, box=None, pad_edge=False, header_style="bold")
         for row in rows:
             table.add_row(*(_plain(row[column.replace(" ", "_")]) for column in columns))
-        Console(soft_wrap=True).print(table)
+        # Cut to the terminal's width; whole where another program reads it.
+        width = None if sys.stdout.isatty() else 1000
+        Console(width=width).print(table)
 
     def say(self, message: str) -> None:
         """Tell the person something that is no data."""

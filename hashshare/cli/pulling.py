@@ -1,5 +1,6 @@
 """Commands that read: pull, lookup, provenance, export, replica."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,11 +11,12 @@ from hashshare.cli.options import Json, ProfileOption, load_profile
 from hashshare.cli.output import EXIT_CODES, ExitCode, ending, output, run, shown
 from hashshare.client import Client
 from hashshare.client.client import Repaired
-from hashshare.client.export import Format
+from hashshare.client.export import Format, export_parquet, export_text
 from hashshare.client.lookup import Finding, look_up
 from hashshare.client.profile import Profile
 from hashshare.client.pull import Pulled, PullProgress
 from hashshare.domain.names import ListName
+from hashshare.errors import NotFoundError
 from hashshare.replica import ListState, Replica
 from hashshare.wire.submissions import ProvenanceDocument
 
@@ -107,13 +109,17 @@ def lookup(
 
 
 def _look_locally(profile: Profile, list_name: str, texts: list[str]) -> list[Finding]:
-    with Replica.open(profile.replica_path, readonly=True) as opened:
+    with _open_replica(profile) as opened:
         return look_up(opened, ListName.parse(list_name), [text.lower() for text in texts])
 
 
-def _tell_finding(finding: Finding) -> None:
-    import json
+def _open_replica(profile: Profile) -> Replica:
+    if not profile.replica_path.exists():
+        raise NotFoundError("nothing was pulled yet; try: hashshare pull")
+    return Replica.open(profile.replica_path, readonly=True)
 
+
+def _tell_finding(finding: Finding) -> None:
     listed = finding.attributes is not None
     fields: dict[str, Any] = {
         "hash": str(finding.value),
@@ -183,15 +189,13 @@ def export(
     with ending():
         if out is not None and out.exists():
             raise FileExistsError(17, "there is such a file already", str(out))
-        with Replica.open(load_profile(profile).replica_path, readonly=True) as opened:
+        with _open_replica(load_profile(profile)) as opened:
             count = _export(opened, list_name, form, out)
     if output.as_json and out is not None:
         output.record({"list": list_name, "file": str(out), "count": count})
 
 
 def _export(opened: Replica, list_name: str, form: Format, out: Path | None) -> int:
-    from hashshare.client.export import export_parquet, export_text
-
     with opened.reading() as reading:
         state: ListState = reading.state(list_name)
         chunks = reading.entries(list_name)
@@ -248,7 +252,7 @@ def list_replica(*, profile: ProfileOption = None, as_json: Json = False) -> Non
     """List what the replica holds; asks no server."""
     with (
         ending(),
-        Replica.open(load_profile(profile).replica_path, readonly=True) as opened,
+        _open_replica(load_profile(profile)) as opened,
         opened.reading() as reading,
     ):
         rows: list[dict[str, Any]] = [
@@ -260,6 +264,7 @@ def list_replica(*, profile: ProfileOption = None, as_json: Json = False) -> Non
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
+    app.add_typer(replica)
     app.command(
         epilog="Example: hashshare pull\n\nExample: hashshare pull csam/all/sha256 --watch"
         f"\n\n{EXIT_CODES}"

@@ -1,10 +1,11 @@
 """Commands for operators: init, serve."""
 
-import asyncio
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 
 from hashshare.cli.coalition import Plan, create_coalition, origin_of
 from hashshare.cli.options import Json
@@ -112,17 +113,10 @@ def serve_command(
             "database": listening.database,
         }
         output.record(fields, text=f"serving {listening.coalition} at {listening.api_url}")
-        import sys
-
         sys.stdout.flush()
 
     with ending():
-        try:
-            import uvloop
-        except ImportError:
-            asyncio.run(serve(options, started))
-        else:
-            uvloop.run(serve(options, started))
+        uvloop.run(serve(options, started))
 
 
 def register(app: typer.Typer) -> None:

@@ -1,0 +1,281 @@
+"""The command as people and scripts use it: a process, its output, its exit code."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from hashshare.cli.app import build
+from tests.support.federation import Federation, run_federation
+
+ROOT = Path(__file__).parents[2]
+HASHSHARE = [sys.executable, "-m", "hashshare"]
+LIST = "csam/all/sha256"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """Its standard output, an object a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+def run(*words: object, profile: Path | None = None, stdin: str | None = None) -> Done:
+    """Run the command in a process of its own."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HASHSHARE")}
+    if profile is not None:
+        environment["HASHSHARE_PROFILE"] = str(profile)
+    done = subprocess.run(
+        [*HASHSHARE, *map(str, words)],
+        env=environment,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+async def sh(*words: object, profile: Path | None = None, stdin: str | None = None) -> Done:
+    """Run the command while the server in this process answers."""
+    return await asyncio.to_thread(run, *words, profile=profile, stdin=stdin)
+
+
+def all_commands() -> Iterator[tuple[str, Any]]:
+    """Give every command with its words."""
+    group: Any = typer.main.get_command(build([]))
+    for name, command in group.commands.items():
+        for sub_name, sub in getattr(command, "commands", {"": command}).items():
+            yield f"{name} {sub_name}".strip(), sub
+
+
+COMMANDS = dict(all_commands())
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_every_command_helps(command: Any) -> None:
+    """With an example, exit codes, ``--json``, and a word on each option."""
+    epilog = command.epilog or ""
+    assert "Example: hashshare " in epilog
+    assert "Exit codes: 0 done" in epilog
+    assert command.help
+    options = {name for parameter in command.params for name in parameter.opts}
+    assert "--json" in options
+    for parameter in command.params:
+        assert getattr(parameter, "help", None), parameter.name
+
+
+def test_the_shell_completes() -> None:
+    """Commands, once their completion is installed."""
+    environment = {
+        **os.environ,
+        "_HASHSHARE_COMPLETE": "complete_bash",
+        "COMP_WORDS": "hashshare pu",
+        "COMP_CWORD": "1",
+    }
+    command = [str(Path(sys.executable).with_name("hashshare"))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["push", "pull"]
+
+
+@pytest.fixture
+async def federation(dsn: str, tmp_path: Path) -> AsyncIterator[Federation]:
+    """A coalition whose first admin has done nothing yet."""
+    async with run_federation(dsn, tmp_path) as federation:
+        yield federation
+
+
+def hashes(*numbers: int) -> list[str]:
+    """Made-up SHA-256."""
+    return [f"{n * 0x9E3779B1 % 2**32:08x}" * 8 for n in numbers]
+
+
+async def _found(admin: Path, acme: Path, beta: Path) -> None:
+    """Make a hash set with two views, and let two members join."""
+    made = await sh(
+        "hash-set", "create", "csam", "--algorithms", "md5,sha256", "--classifications", "A1,A2",
+        profile=admin,
+    )  # fmt: skip
+    assert (made.code, made.out) == (0, "created csam\n")
+    assert (await sh("view", "create", "csam/two", "--quorum", "2", profile=admin)).code == 0
+    for member, role in ((acme, "contributor"), (beta, "reader")):
+        invited = await sh("member", "invite", member.name, "--role", role, "--json", profile=admin)
+        (invitation,) = invited.objects
+        joined = await sh("enrol", "-", profile=member, stdin=invitation["invitation"])
+        assert joined.code == 0, joined.err
+        again = await sh("enrol", "-", profile=member, stdin=invitation["invitation"])
+        assert again.code == 1
+
+
+async def _look_up(profile: Path, there: str, absent: str, file: Path) -> None:
+    """Look up and export what the replica holds."""
+    assert (await sh("lookup", LIST, there, profile=profile)).code == 0
+    assert (await sh("lookup", LIST, absent, profile=profile)).code == 1
+    several = await sh("lookup", LIST, "-", "--json", profile=profile, stdin=f"{there}\n{absent}\n")
+    assert [o["listed"] for o in several.objects] == [True, False]
+    remote = await sh("lookup", LIST, absent, "--remote", "--json", profile=profile)
+    assert (remote.code, remote.objects[0]["listed"]) == (1, False)
+    said = await sh("provenance", "csam", f"sha256:{there}", "--json", profile=profile)
+    assert [(o["member"], o["signature"]) for o in said.objects] == [("acme", "verified")]
+    exported = await sh("export", LIST, "--format", "txt", profile=profile)
+    assert sorted(exported.out.split()) == sorted(hashes(1, 2, 3))
+    parquet = await sh("export", LIST, "--format", "parquet", "--output", file,
+                       profile=profile)  # fmt: skip
+    assert parquet.code == 0
+    assert file.read_bytes()[:4] == b"PAR1"
+    over = await sh("export", LIST, "--output", file, profile=profile)
+    assert (over.code, over.out) == (1, "")
+
+
+@pytest.mark.timeout(240)
+async def test_the_whole_story(federation: Federation, tmp_path: Path) -> None:
+    """From the hash set to the withdrawal, by commands alone."""
+    admin, acme, beta = federation.admin.folder, tmp_path / "acme", tmp_path / "beta"
+    await _found(admin, acme, beta)
+    source = tmp_path / "hashes.csv"
+    source.write_text("sha256,classification\n" + "".join(f"{h},A1\n" for h in hashes(1, 2, 3)))
+    dry = await sh("push", "csam", source, "--dry-run", "--json", profile=acme)
+    assert (dry.code, dry.objects[0]["submitted"]) == (0, False)
+    pushed = await sh("push", "csam", source, "--json", profile=acme)
+    assert pushed.code == 0, pushed.err
+    assert pushed.objects[-1]["new"] == 3
+    repeated = await sh("push", "csam", source, profile=acme)
+    assert repeated.code == 0
+    assert "submit" in repeated.out + repeated.err
+    await federation.published(8)
+
+    refused = await sh("push", "csam", source, profile=beta)
+    assert refused.code == 1
+    assert "may not contribute" in refused.err
+    await asyncio.sleep(0)
+    pulled = await sh("pull", "--json", profile=beta)
+    assert pulled.code == 0, pulled.err
+    assert {o["list"]: o["count"] for o in pulled.objects}[LIST] == 3
+    there, absent = hashes(1, 9)
+    await _look_up(beta, there, absent, tmp_path / "x.parquet")
+
+    taken = await sh("withdraw", "csam", source, "--json", profile=acme)
+    assert taken.code == 0, taken.err
+    assert taken.objects[-1]["ended"] == 3
+    checked = await sh("replica", "check", profile=beta)
+    assert checked.code == 0
+    status = (await sh("status", "--json", profile=beta)).objects[0]
+    assert (status["member"], status["status"]) == ("beta", "active")
+    assert (await sh("renew", profile=beta)).code == 0
+    suspended = await sh("member", "suspend", "beta", "--reason", "test", profile=admin)
+    assert suspended.code == 0, suspended.err
+    out = await sh("pull", profile=beta)
+    assert out.code == 1
+    assert "suspended" in out.err
+
+
+async def test_what_is_wrong_is_said_in_a_line(federation: Federation, tmp_path: Path) -> None:
+    """With what to do next, and the right exit code."""
+    nobody = await sh("pull", profile=tmp_path / "nobody")
+    assert (nobody.code, nobody.out) == (1, "")
+    assert nobody.err == "hashshare: error: there is no profile here; enrol first\n"
+    assert (await sh("pull", "--wrong")).code == 2
+    await federation.create()
+    acme = (await federation.join("acme")).folder
+    early = await sh("lookup", LIST, hashes(1)[0], profile=acme)
+    assert early.code == 1
+    assert "pull" in early.err
+    broken = tmp_path / "broken.csv"
+    broken.write_text("sha256,classification\nnothex,A1\n" + "E3B0,A1\n")
+    faults = await sh("push", "csam", broken, profile=acme)
+    assert faults.code == 1
+    assert "line 2" in faults.err
+    assert "Traceback" not in faults.err
+    unknown = tmp_path / "unknown.csv"
+    unknown.write_text(f"sha256,classification\n{hashes(1)[0]},Z9\n")
+    refused = await sh("push", "csam", unknown, profile=acme)
+    assert refused.code == 1
+    assert "line" in refused.err
+    missing = await sh("push", "csam", tmp_path / "missing.csv", profile=acme)
+    assert missing.code == 1
+    settings = acme / "profile.toml"
+    settings.write_text(re.sub(r":\d+\"", ':9"', settings.read_text()))
+    assert (await sh("pull", profile=acme)).code == 4
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def serve(folder: Path) -> "subprocess.Popen[str]":
+    """Start the server, and wait until it listens."""
+    server = subprocess.Popen(
+        [*HASHSHARE, "serve", str(folder), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+    )
+    assert server.stdout is not None
+    assert json.loads(server.stdout.readline())["database"] == "embedded"
+    return server
+
+
+@pytest.mark.timeout(240)
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    """The server dies by SIGKILL after the receipt; the next one publishes what it took in."""
+    folder = tmp_path / "coalition"
+    arguments = ["--listen", f"127.0.0.1:{free_port()}", "--enrol-listen"]
+    made = run("init", folder, "--coalition", "Test", *arguments, f"127.0.0.1:{free_port()}")
+    assert made.code == 0, made.err
+    assert run("init", folder, "--coalition", "Test").code == 1
+    admin = folder / "admin"
+    server = serve(folder)
+    try:
+        assert run("hash-set", "create", "csam", profile=admin).code == 0
+        invited = run("member", "invite", "acme", "--role", "contributor", "--json", profile=admin)
+        acme = tmp_path / "acme"
+        assert run("enrol", invited.objects[0]["invitation"], profile=acme).code == 0
+        source = tmp_path / "hashes.csv"
+        source.write_text("sha256,classification\n" + "".join(f"{h},A1\n" for h in hashes(1, 2)))
+        pushed = run("push", "csam", source, profile=acme)
+        assert pushed.code == 0, pushed.err
+    finally:
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+        _close(server)
+    assert run("status", profile=acme).code == 4
+    server = serve(folder)
+    try:
+        count = 0
+        while count < 2:
+            pulled = run("pull", LIST, "--json", profile=acme)
+            assert pulled.code in {0, 1}, pulled.err
+            count = pulled.objects[0]["count"] if pulled.code == 0 else 0
+        assert run("push", "csam", source, "--json", profile=acme).code == 0
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0
+        _close(server)
+
+
+def _close(server: "subprocess.Popen[str]") -> None:
+    if server.stdout is not None:
+        server.stdout.close()
