@@ -8,12 +8,14 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from hashshare.cli.certificate import keep_certificate, renew_certificate
 from hashshare.config import EMBEDDED, ServerSettings, parse_listen
 from hashshare.crypto.certificates import Authority, Issued
 from hashshare.crypto.keys import PrivateKey, read_private_key
@@ -76,7 +78,10 @@ async def serve(options: Options, started: Callable[[Listening], None]) -> None:
         pool = await stack.enter_async_context(open_pool(dsn))
         server, publishing = await build_server(stack, options, settings, pool)
         await stack.enter_async_context(server)
-        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stopping.wait())]
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(stopping.wait()),
+            asyncio.create_task(keep_certificate(server, options.folder / "keys")),
+        ]
         if publishing is not None:
             tasks.append(asyncio.create_task(publishing()))
         started(
@@ -168,7 +173,8 @@ async def build_server(
 
 def _to_server(options: Options, settings: ServerSettings, services: Services) -> Server:
     keys = options.folder / "keys"
-    key, certificate = (keys / "server.pem").read_bytes(), (keys / "server-cert.pem").read_text()
+    certificate = renew_certificate(keys, now=datetime.now(UTC)).pem
+    key = (keys / "server.pem").read_bytes()
     host, port = parse_listen(options.listen or settings.listen)
     enrol_host, enrol_port = parse_listen(options.enrol_listen or settings.enrol_listen)
     limits = settings.limits

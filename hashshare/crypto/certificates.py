@@ -71,6 +71,16 @@ class Issued:
         """Until when it is valid."""
         return self.certificate.not_valid_after_utc
 
+    @property
+    def hosts(self) -> list[str]:
+        """DNS names and addresses that a server with it has; none in a client's."""
+        names = self.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        return [
+            str(name.value)
+            for name in names.value
+            if isinstance(name, x509.DNSName | x509.IPAddress)
+        ]
+
     @classmethod
     def parse(cls, pem: bytes) -> Self:
         """Read one certificate in PEM.

@@ -9,8 +9,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from hashshare.cli import certificate
 from hashshare.client.session import Session, pinned_context
-from hashshare.crypto.certificates import Authority, new_tls_key, tls_key_to_pem
+from hashshare.crypto.certificates import (
+    Authority,
+    Issued,
+    new_tls_key,
+    parse_tls_key,
+    tls_key_to_pem,
+)
 from hashshare.domain.names import MemberId
 from hashshare.errors import NotEnrolledError
 from hashshare.wire.members import SelfDocument
@@ -132,3 +139,32 @@ async def test_enrolment_asks_for_no_certificate(federation: Federation) -> None
     async with Session(federation.server.addresses.enrol_url, context) as session:
         status, _ = await session.request("GET", "/health")
         assert status == 200
+
+
+async def test_the_server_renews_its_own_certificate(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In time, for the same hosts, and without a restart: new connections are shown the new one."""
+    keys = federation.folder / "coalition/keys"
+    old = Issued.parse((keys / "server-cert.pem").read_bytes())
+    assert certificate.renew_certificate(keys, now=NOW) == old
+    key = parse_tls_key((keys / "server.pem").read_bytes())
+    ending = coalition_ca(federation).issue_server(
+        key.public_key(), hosts=old.hosts, now=NOW - timedelta(days=380)
+    )
+    (keys / "server-cert.pem").write_text(ending.pem)
+    monkeypatch.setattr(certificate, "CHECK_SECONDS", 0.01)
+    keeping = asyncio.create_task(certificate.keep_certificate(federation.server, keys))
+    context = pinned_context(federation.admin.trust.ca)
+    context.load_cert_chain(federation.members["acme"].tls_path)
+    async with asyncio.timeout(30):
+        while True:
+            tls = await shake_hands(federation, context)
+            der = tls.getpeercert(binary_form=True)
+            assert der is not None
+            if (shown := Issued.parse_der(der)) != old:
+                break
+    keeping.cancel()
+    assert shown.hosts == old.hosts
+    assert shown.not_after - NOW > timedelta(days=390)
+    assert shown == Issued.parse((keys / "server-cert.pem").read_bytes())
