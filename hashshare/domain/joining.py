@@ -105,7 +105,11 @@ class Invitation(Document, frozen=True):
             data = base64.b64decode(body + "=" * (-len(body) % 4), b"-_", validate=True)
         except (binascii.Error, ValueError) as error:
             raise MalformedError("the invitation is damaged, ask for it again") from error
-        return decode_document(data, cls)
+        invitation = decode_document(data, cls)
+        # b64decode() also takes + and /, more padding, and any unused bits.
+        if str(invitation) != stripped:
+            raise MalformedError("the invitation is damaged, ask for it again")
+        return invitation
 
     def __str__(self) -> str:
         encoded = base64.urlsafe_b64encode(encode_document(self)).decode("ascii")

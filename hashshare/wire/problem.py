@@ -171,7 +171,7 @@ def _restore(
         if kind is errors.TooManyRequestsError:
             seconds = document.get("retry_after_seconds", retry_after_seconds)
             return errors.TooManyRequestsError(retry_after_seconds=int(seconds or 1))
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         # What it lacks, the class cannot be made from.
         return HashshareError(detail)
     return kind(detail)

@@ -199,7 +199,7 @@ def build_schemas() -> dict[str, Any]:
     for name, kind in SIGNED.items():
         files[f"{name}.json"] = {
             "$schema": "https://json-schema.org/draft/2020-12/schema"
-        } | msgspec.json.schema(kind)
+        } | _with_portable_patterns(msgspec.json.schema(kind))
     return files
 
 
@@ -258,6 +258,20 @@ def main(arguments: list[str]) -> int:
     for name, text in wanted.items():
         (folder / name).write_text(text)
     return 0
+
+
+def _with_portable_patterns(schema: Any) -> Any:  # noqa: ANN401
+    r"""Return ``schema`` with the anchors of ECMA-262, which has no ``\A`` and ``\Z``."""
+    match schema:
+        case {"pattern": str(pattern)}:
+            anchored = "^" + pattern.removeprefix(r"\A").removesuffix(r"\Z") + "$"
+            return schema | {"pattern": anchored}
+        case dict():
+            return {name: _with_portable_patterns(value) for name, value in schema.items()}
+        case list():
+            return [_with_portable_patterns(value) for value in schema]
+        case _:
+            return schema
 
 
 def _documents() -> list[type[WireDocument]]:
