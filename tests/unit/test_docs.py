@@ -1,0 +1,45 @@
+"""What the documentation names exists."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hashshare.config import LimitSettings, ServerSettings
+
+ROOT = Path(__file__).parents[2]
+TESTS = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_every_attack_has_its_test() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/attacks.md").read_text()))
+    assert len(named) > 50
+    assert [name for name in sorted(named) if f"def {name}(" not in TESTS] == []
+
+
+def test_every_setting_is_described_with_its_default() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    for name in ServerSettings.model_fields:
+        assert f"`{name}`" in page or name == "limits"
+    for name, field in LimitSettings.model_fields.items():
+        assert f"| `limits.{name}` | {int(field.default)} |" in page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readmes_commands_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+    commands = set(re.findall(r"^(?:\$ )?hashshare ([a-z-]+)", readme, re.MULTILINE))
+    assert len(commands) >= 5
+    for command in sorted(commands):
+        done = subprocess.run(
+            [sys.executable, "-m", "hashshare", command, "--help"], capture_output=True, check=False
+        )
+        assert done.returncode == 0, command
