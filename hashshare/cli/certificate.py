@@ -48,7 +48,12 @@ async def keep_certificate(server: Server, keys: Path) -> None:
     """Have a running server use a new certificate before the present one ends; never returns."""
     while True:
         await asyncio.sleep(CHECK_SECONDS)
-        issued = await asyncio.to_thread(renew_certificate, keys, now=datetime.now(UTC))
+        try:
+            issued = await asyncio.to_thread(renew_certificate, keys, now=datetime.now(UTC))
+        except OSError as error:
+            # The present one holds for weeks: no reason to stop serving.
+            _LOG.error("server certificate not renewed", reason=str(error))
+            continue
         key, ca = (keys / "server.pem").read_bytes(), (keys / "ca-cert.pem").read_text()
         server.exchange_tls(
             api=api_context(key=key, certificate=issued.pem, ca=ca),

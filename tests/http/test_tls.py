@@ -144,7 +144,7 @@ async def test_enrolment_asks_for_no_certificate(federation: Federation) -> None
 async def test_the_server_renews_its_own_certificate(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In time, for the same hosts, and without a restart: new connections are shown the new one."""
+    """In time, for the same hosts, without a restart, and again where it could not be written."""
     keys = federation.folder / "coalition/keys"
     old = Issued.parse((keys / "server-cert.pem").read_bytes())
     assert certificate.renew_certificate(keys, now=NOW) == old
@@ -154,7 +154,11 @@ async def test_the_server_renews_its_own_certificate(
     )
     (keys / "server-cert.pem").write_text(ending.pem)
     monkeypatch.setattr(certificate, "CHECK_SECONDS", 0.01)
+    (keys / "server-cert.new").mkdir()
     keeping = asyncio.create_task(certificate.keep_certificate(federation.server, keys))
+    await asyncio.sleep(0.2)
+    assert not keeping.done()
+    (keys / "server-cert.new").rmdir()
     context = pinned_context(federation.admin.trust.ca)
     context.load_cert_chain(federation.members["acme"].tls_path)
     async with asyncio.timeout(30):
