@@ -25,6 +25,7 @@ from hashshare.domain.names import MemberId
 from hashshare.domain.registry import parse_registry
 from hashshare.http import Endpoints, Server, ServerLimits, Services
 from hashshare.http.tls import api_context, enrol_context
+from hashshare.service.batches import BatchLimits, BatchService
 from hashshare.service.directory import Directory
 from hashshare.service.log import LogService
 from hashshare.service.membership import MembershipService
@@ -32,7 +33,7 @@ from hashshare.service.news import News
 from hashshare.service.publish import Publisher
 from hashshare.service.pull import PullService
 from hashshare.service.registry import RegistryService
-from hashshare.service.submit import SubmitLimits, SubmitService
+from hashshare.service.submit import SubmitService
 from hashshare.storage.blobs import Blobs
 from hashshare.storage.database import Pool, create_database, migrate, open_pool
 from hashshare.storage.embedded import run_embedded
@@ -144,15 +145,9 @@ async def build_server(
     replica_path = folder / "data" / "replica.sqlite"
     pull = PullService(pool, blobs, replica_path, signer, news)
     stack.callback(pull.close)
-    submit = SubmitService(
-        pool,
-        blobs,
-        signer,
-        SubmitLimits(
-            max_batch_bytes=settings.limits.max_batch_bytes,
-            max_batch_records=settings.limits.max_batch_records,
-        ),
-    )
+    limits = BatchLimits(settings.limits.max_batch_bytes, settings.limits.max_batch_records)
+    batches = BatchService(pool, blobs, registries, limits)
+    submit = SubmitService(pool, batches, registries, signer)
     stack.push_async_callback(submit.drain)
     publishing = None
     if options.publisher:
@@ -160,6 +155,7 @@ async def build_server(
         stack.callback(publisher.close)
         publishing = partial(publisher.run, news)
     services = Services(
+        batches=batches,
         directory=Directory(pool, news, registries),
         log=LogService(pool, signer),
         membership=membership,

@@ -11,6 +11,7 @@ from aiohttp import web
 from hashshare.domain.names import HashSetId, ListName
 from hashshare.domain.registry import Role
 from hashshare.errors import MalformedError, NotFoundError, TooLargeError, UnavailableError
+from hashshare.service.batches import BatchService
 from hashshare.service.directory import Directory, Peer
 from hashshare.service.log import LogService
 from hashshare.service.membership import MembershipService
@@ -34,6 +35,7 @@ REVALIDATE: Final = {"Cache-Control": "no-cache"}
 class Services:
     """All that the resources use."""
 
+    batches: BatchService
     directory: Directory
     log: LogService
     membership: MembershipService

@@ -41,13 +41,11 @@ _PATH: Final = "/v1/batches/{sha256}"
 async def put_batch(request: web.Request) -> web.StreamResponse:
     """Store a batch under the digest of its NDJSON."""
     sha256 = parse_digest(request.match_info["sha256"])
-    service = services(request).submit
-    limit = service.limits.max_batch_bytes
+    batches = services(request).batches
+    limit = batches.limits.max_bytes
     if (request.content_length or 0) > limit:
         raise TooLargeError(f"a batch has at most {limit} bytes")
-    created = await service.store_batch(
-        sha256, read_chunks(request), encoding=_encoding_of(request)
-    )
+    created = await batches.store(sha256, read_chunks(request), encoding=_encoding_of(request))
     return web.Response(status=201 if created else 200)
 
 
@@ -55,12 +53,12 @@ async def put_batch(request: web.Request) -> web.StreamResponse:
 async def get_batch(request: web.Request) -> web.StreamResponse:
     """Answer with a batch, as zstd, to its member, admins and auditors."""
     sha256 = parse_digest(request.match_info["sha256"])
-    service = services(request).submit
+    batches = services(request).batches
     if request.method == "HEAD":
-        if not await service.has_batch(sha256):
+        if not await batches.has(sha256):
             raise NotFoundError("there is no such batch")
         return web.Response()
-    chunks = await service.open_batch(sha256, peer_member=request[PEER].member)
+    chunks = await batches.open(sha256, peer_member=request[PEER].member)
     response = web.StreamResponse(headers={"Content-Encoding": "zstd"})
     response.content_type = "application/x-ndjson"
     return await send_chunks(request, response, chunks)

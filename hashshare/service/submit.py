@@ -1,21 +1,18 @@
 """Submissions: from a member's signed envelope and its batch to a receipt."""
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
 import structlog
-import zstandard
 
 from hashshare.crypto.envelope import Envelope, parse_envelope
 from hashshare.crypto.note import NoteSigner
 from hashshare.domain.names import MemberId
-from hashshare.domain.registry import Registry, Role
+from hashshare.domain.registry import Registry
 from hashshare.domain.statements import (
-    BatchManifest,
     Submission,
     id_of,
     read_submission,
@@ -23,20 +20,16 @@ from hashshare.domain.statements import (
     verify_right,
 )
 from hashshare.errors import (
-    BatchFaultsError,
-    DigestMismatchError,
-    MalformedError,
     NotFoundError,
     PermissionDeniedError,
     RegistryConflictError,
-    TooLargeError,
     UnavailableError,
 )
+from hashshare.service.batches import BatchService
 from hashshare.service.log import make_receipt
-from hashshare.service.merge import PreparedBatch, merge_batch, prepare_batch
+from hashshare.service.merge import PreparedBatch, merge_batch
 from hashshare.service.registry import RegistryService
 from hashshare.storage.assertions import Author
-from hashshare.storage.blobs import BlobKind, Blobs
 from hashshare.storage.database import Connection, Pool, snapshot, transaction
 from hashshare.storage.log import LogRepository, Place
 from hashshare.storage.notices import NoticeRepository
@@ -47,8 +40,7 @@ from hashshare.storage.submissions import (
     SubmissionRepository,
     to_accepted,
 )
-from hashshare.wire.batch import BatchRules, parse_batch
-from hashshare.wire.compression import Inflater, inflate
+from hashshare.wire.batch import BatchRules
 
 _LOG: Final = structlog.get_logger(__name__)
 
@@ -58,22 +50,9 @@ PAGE: Final = 100
 # A registry that changes more often than this during one submission is not ours to wait for.
 _ATTEMPTS: Final = 5
 
-
-@dataclass(frozen=True, slots=True)
-class SubmitLimits:
-    """What a submission may cost.
-
-    Attributes:
-        max_batch_bytes: Of a batch, not compressed; as well as compressed.
-        max_batch_records: Of a batch.
-        bulk_records: From so many records on a batch is bulk.
-        bulk_in_parallel: So many bulk batches are held in memory at once; others wait.
-    """
-
-    max_batch_bytes: int = 512 * 1024 * 1024
-    max_batch_records: int = 2_000_000
-    bulk_records: int = 20_000
-    bulk_in_parallel: int = 2
+# A batch of so many records is bulk; so many of those are held in memory at once, others wait.
+_BULK_RECORDS: Final = 20_000
+_BULK_IN_PARALLEL: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,75 +86,18 @@ class _Claim:
 
 @dataclass(frozen=True, slots=True)
 class SubmitService:
-    """Takes in batches and submissions. May be used by several tasks and processes at once."""
+    """Takes in submissions. May be used by several tasks and processes at once."""
 
     pool: Pool
-    blobs: Blobs
+    batches: BatchService
+    registries: RegistryService
     signer: NoteSigner
-    limits: SubmitLimits = SubmitLimits()
-    _registries: RegistryService = field(init=False, repr=False)
-    _bulk: asyncio.Semaphore = field(init=False, repr=False)
+    _bulk: asyncio.Semaphore = field(
+        init=False, repr=False, default_factory=lambda: asyncio.Semaphore(_BULK_IN_PARALLEL)
+    )
     _running: set["asyncio.Task[SubmissionResult]"] = field(
         init=False, repr=False, default_factory=set
     )
-
-    def __post_init__(self) -> None:
-        # The way to set a field of a frozen class that is derived from others.
-        object.__setattr__(self, "_registries", RegistryService(self.pool, self.signer))
-        object.__setattr__(self, "_bulk", asyncio.Semaphore(self.limits.bulk_in_parallel))
-
-    async def has_batch(self, sha256: str) -> bool:
-        """Return whether a batch is stored."""
-        return await self.blobs.find_size(BlobKind.BATCH, sha256) is not None
-
-    async def store_batch(
-        self, sha256: str, chunks: AsyncIterator[bytes], *, encoding: Literal["identity", "zstd"]
-    ) -> bool:
-        """Store a batch and return True, or False if it is there already.
-
-        Durable once it returns; idempotent. Its lines are looked at by ``submit``.
-
-        Args:
-            sha256: Digest of the NDJSON, lower-case hex.
-            chunks: The body; not read to its end when the batch is there already.
-            encoding: Of the body.
-
-        Raises:
-            DigestMismatchError: The NDJSON has another digest.
-            MalformedError: It is not exactly one zstd frame.
-            TooLargeError: It is over the limit, before or after decompression.
-            UnavailableError: It cannot be stored now.
-        """
-        if await self.has_batch(sha256):
-            return False
-        limit = self.limits.max_batch_bytes
-        intake = _Inflating(limit) if encoding == "zstd" else _Deflating(limit)
-        async with self.blobs.draft(max_bytes=limit) as draft:
-            async for chunk in chunks:
-                await draft.write(await asyncio.to_thread(intake.feed, chunk))
-            await draft.write(intake.finish())
-            if intake.sha256 != sha256:
-                raise DigestMismatchError("the batch does not have the digest in its name")
-            await draft.keep(BlobKind.BATCH, sha256)
-        return True
-
-    async def open_batch(self, sha256: str, *, peer_member: MemberId) -> AsyncIterator[bytes]:
-        """Return the bytes of a stored batch, as zstd, for those who may have it.
-
-        Raises:
-            NotFoundError: There is none, or the member is neither one who submitted it nor
-                an admin or auditor.
-        """
-        registry = (await self._registries.current()).registry
-        async with snapshot(self.pool) as connection:
-            owners = await SubmissionRepository(connection).read_batch_owners(sha256)
-        if peer_member not in owners:
-            roles = registry.member(peer_member).roles
-            if Role.ADMIN not in roles and Role.AUDITOR not in roles:
-                raise NotFoundError("there is no such batch")
-        if not await self.has_batch(sha256):
-            raise NotFoundError("there is no such batch")
-        return self.blobs.read(BlobKind.BATCH, sha256)
 
     async def submit(
         self, envelope: bytes, *, peer_member: MemberId, now: datetime
@@ -242,7 +164,7 @@ class SubmitService:
         # 1. Form.
         parsed = parse_envelope(envelope)
         for _ in range(_ATTEMPTS):
-            current = await self._registries.current()
+            current = await self.registries.current()
             # 2. Signature.
             claim = _verify_claim(parsed, current.registry, peer_member)
             # 3. to 5. Repetition, right, chain.
@@ -278,8 +200,8 @@ class SubmitService:
         self, claim: _Claim, registry: Registry, now: datetime
     ) -> SubmissionResult:
         manifest = claim.submission.batch
-        self._verify_limits(manifest)
-        if not await self.has_batch(manifest.sha256):
+        self.batches.limits.verify(manifest)
+        if not await self.batches.has(manifest.sha256):
             raise NotFoundError("the batch is not stored, send it first")
         hash_set = registry.hash_set(claim.submission.hash_set)
         rules = BatchRules(
@@ -288,32 +210,9 @@ class SubmitService:
             classifications=frozenset(hash_set.classifications),
             count=manifest.count,
         )
-        if manifest.count < self.limits.bulk_records:
-            batch = await asyncio.to_thread(self._read_batch, manifest, rules)
+        async with self._bulk if manifest.count >= _BULK_RECORDS else nullcontext():
+            batch = await asyncio.to_thread(self.batches.prepare_blocking, manifest, rules)
             return await self._accept(claim, batch, now)
-        async with self._bulk:
-            batch = await asyncio.to_thread(self._read_batch, manifest, rules)
-            return await self._accept(claim, batch, now)
-
-    def _verify_limits(self, manifest: BatchManifest) -> None:
-        if manifest.size > self.limits.max_batch_bytes:
-            raise TooLargeError(f"a batch has at most {self.limits.max_batch_bytes} bytes")
-        if manifest.count > self.limits.max_batch_records:
-            raise TooLargeError(f"a batch has at most {self.limits.max_batch_records} records")
-        if manifest.count == 0:
-            raise MalformedError("a batch has at least one record")
-
-    def _read_batch(self, manifest: BatchManifest, rules: BatchRules) -> PreparedBatch:
-        compressed = self.blobs.read_blocking(BlobKind.BATCH, manifest.sha256)
-        plain = _Measured(inflate(compressed, max_bytes=self.limits.max_batch_bytes))
-        try:
-            columns = parse_batch(plain, rules)
-        except BatchFaultsError:
-            # Other bytes than announced would have other faults.
-            plain.verify(manifest)
-            raise
-        plain.verify(manifest)
-        return prepare_batch(columns)
 
     async def _accept(self, claim: _Claim, batch: PreparedBatch, now: datetime) -> SubmissionResult:
         submission = claim.submission
@@ -371,76 +270,6 @@ class SubmitService:
             counts=accepted.counts,
             repeated=repeated,
         )
-
-
-class _Measured:
-    """Passes bytes on, and counts and digests them."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._digest = hashlib.sha256()
-        self._size = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._chunks:
-            self._digest.update(chunk)
-            self._size += len(chunk)
-            yield chunk
-
-    def verify(self, manifest: BatchManifest) -> None:
-        """Read what is left, and refuse bytes that are not the announced ones."""
-        for _ in self:
-            pass
-        if self._size != manifest.size:
-            raise DigestMismatchError(
-                f"the statement announces {manifest.size} bytes, the batch has {self._size}"
-            )
-        if self._digest.hexdigest() != manifest.sha256:
-            raise DigestMismatchError("the stored batch does not have its digest any more")
-
-
-class _Inflating:
-    """Checks a batch that comes as zstd, and stores it as it comes."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._inflater = Inflater(max_bytes=max_bytes)
-        self._digest = hashlib.sha256()
-
-    def feed(self, chunk: bytes) -> bytes:
-        for plain in self._inflater.feed(chunk):
-            self._digest.update(plain)
-        return chunk
-
-    def finish(self) -> bytes:
-        self._inflater.finish()
-        return b""
-
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
-
-
-class _Deflating:
-    """Compresses a batch that comes plain."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._left = max_bytes
-        self._deflater = zstandard.ZstdCompressor().compressobj()
-        self._digest = hashlib.sha256()
-
-    def feed(self, chunk: bytes) -> bytes:
-        self._left -= len(chunk)
-        if self._left < 0:
-            raise TooLargeError("the batch is over the limit")
-        self._digest.update(chunk)
-        return self._deflater.compress(chunk)
-
-    def finish(self) -> bytes:
-        return self._deflater.flush()
-
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
 
 
 def _verify_claim(envelope: Envelope, registry: Registry, peer_member: MemberId) -> _Claim:

@@ -37,7 +37,8 @@ from hashshare.errors import (
     TooLargeError,
     UnavailableError,
 )
-from hashshare.service.submit import SubmissionResult, SubmitLimits
+from hashshare.service.batches import BatchLimits
+from hashshare.service.submit import SubmissionResult
 from tests.support.coalition import (
     ACME,
     ADMIN,
@@ -55,7 +56,7 @@ from tests.support.coalition import (
 )
 from tests.support.state import read_all, verify_consistent
 
-LIMITS = SubmitLimits(max_batch_bytes=100_000, max_batch_records=100)
+LIMITS = BatchLimits(max_bytes=100_000, max_records=100)
 
 
 @pytest.fixture
@@ -384,18 +385,18 @@ async def test_a_batch_is_stored_once(running: Running) -> None:
     """Compressed or not, it is the same batch, and comes back as it was."""
     batch = make_batch([assertion(n) for n in range(50)])
     name, frame = canonical.digest(batch), zstandard.compress(batch)
-    store = running.submissions.store_batch
+    store = running.batches.store
 
     assert await store(name, in_chunks(frame, 7), encoding="zstd")
     assert not await store(name, in_chunks(batch), encoding="identity")
-    assert await running.submissions.has_batch(name)
+    assert await running.batches.has(name)
     await running.send(ACME, acme(running).sign(batch, Operation.ASSERT))
     for reader in (ACME, ADMIN):
-        stored = await running.submissions.open_batch(name, peer_member=reader)
+        stored = await running.batches.open(name, peer_member=reader)
         data = b"".join([chunk async for chunk in stored])
         assert zstandard.ZstdDecompressor().decompressobj().decompress(data) == batch
     with pytest.raises(NotFoundError):
-        await running.submissions.open_batch(name, peer_member=BETA)
+        await running.batches.open(name, peer_member=BETA)
 
 
 BATCH = make_batch([assertion(7)])
@@ -417,12 +418,12 @@ async def test_a_bad_batch_is_not_stored(running: Running, tmp_path: Path, name:
     error, body, encoding = BAD_BATCHES[name]
     files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     with pytest.raises(error):
-        await running.submissions.store_batch(
+        await running.batches.store(
             canonical.digest(BATCH),
             in_chunks(body),
             encoding=encoding,  # type: ignore[arg-type] # of the table
         )
-    assert not await running.submissions.has_batch(canonical.digest(BATCH))
+    assert not await running.batches.has(canonical.digest(BATCH))
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == files
 
 

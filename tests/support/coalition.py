@@ -29,8 +29,9 @@ from hashshare.domain.statements import (
     Submission,
     id_of,
 )
+from hashshare.service.batches import BatchLimits, BatchService
 from hashshare.service.registry import RegistryService
-from hashshare.service.submit import SubmissionResult, SubmitLimits, SubmitService
+from hashshare.service.submit import SubmissionResult, SubmitService
 from hashshare.storage.blobs import Blobs
 from hashshare.storage.database import Pool, open_pool
 from hashshare.wire.batch import encode_batch
@@ -144,6 +145,7 @@ class Running:
     pool: Pool
     blobs: Blobs
     registries: RegistryService
+    batches: BatchService
     submissions: SubmitService
 
     async def store(self, records: Iterable[Record]) -> bytes:
@@ -154,9 +156,7 @@ class Running:
 
     async def store_bytes(self, batch: bytes) -> None:
         """Store a batch."""
-        await self.submissions.store_batch(
-            canonical.digest(batch), in_chunks(batch), encoding="identity"
-        )
+        await self.batches.store(canonical.digest(batch), in_chunks(batch), encoding="identity")
 
     async def push(
         self, member: MemberId, records: Iterable[Record], *, hash_set: HashSetId = HASH_SET
@@ -185,7 +185,7 @@ async def run_coalition(
     folder: Path,
     *,
     coalition: Coalition | None = None,
-    limits: SubmitLimits | None = None,
+    limits: BatchLimits | None = None,
 ) -> AsyncIterator[Running]:
     """Run a coalition's services on a migrated database; its first registry is in force."""
     coalition = coalition or Coalition()
@@ -193,8 +193,9 @@ async def run_coalition(
         blobs = Blobs.open(str(folder))
         registries = RegistryService(pool, coalition.log)
         await registries.ensure_genesis(*coalition.sign_registry(coalition.registry()))
-        submissions = SubmitService(pool, blobs, coalition.log, limits or SubmitLimits())
-        yield Running(coalition, pool, blobs, registries, submissions)
+        batches = BatchService(pool, blobs, registries, limits or BatchLimits())
+        submissions = SubmitService(pool, batches, registries, coalition.log)
+        yield Running(coalition, pool, blobs, registries, batches, submissions)
         await submissions.drain()
 
 

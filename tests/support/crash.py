@@ -58,8 +58,7 @@ async def run(dsn: str, folder: Path, moment: str) -> None:
     """Store the batch, submit the envelope, and die at the moment."""
     batch, envelope = (folder / "batch").read_bytes(), (folder / "envelope").read_bytes()
     async with run_coalition(dsn, folder / "blobs", coalition=read_keys(folder)) as running:
-        store = running.submissions.store_batch
-        await store(canonical.digest(batch), in_chunks(batch), encoding="identity")
+        await running.batches.store(canonical.digest(batch), in_chunks(batch), encoding="identity")
         owner, method = MOMENTS[moment]
         setattr(owner, method, die)
         await running.submissions.submit(envelope, peer_member=ACME, now=NOW)
