@@ -191,8 +191,11 @@ def export(
             raise FileExistsError(17, "there is such a file already", str(out))
         with _open_replica(load_profile(profile)) as opened:
             count = _export(opened, list_name, form, out)
-    if output.as_json and out is not None:
-        output.record({"list": list_name, "file": str(out), "count": count})
+    if out is not None:
+        output.record(
+            {"list": list_name, "file": str(out), "count": count},
+            text=f"{list_name}: {count:,} hashes written to {out}",
+        )
 
 
 def _export(opened: Replica, list_name: str, form: Format, out: Path | None) -> int:

@@ -126,13 +126,11 @@ def _submit(
             with shown(
                 lambda: (progress.stage, progress.done, progress.total, progress.stage == "sending")
             ):
-                pushed = await client.push(
+                await client.push(
                     hash_set, records(), operation=defaults.operation, progress=progress
                 )
         _tell_columns(reading)
-        _tell_pushed(hash_set, reading, progress, [p.counts.model_dump() for p in pushed])
-        for one in pushed:
-            output.say(f"receipt: {one.receipt_path}")
+        _tell_pushed(hash_set, defaults.operation, reading, progress)
 
     run(work())
 
@@ -148,11 +146,11 @@ def _tell_columns(reading: Reading) -> None:
 
 
 def _tell_pushed(
-    hash_set: str, reading: Reading, progress: PushProgress, counts: list[dict[str, int]]
+    hash_set: str, operation: Operation, reading: Reading, progress: PushProgress
 ) -> None:
     total: Counter[str] = Counter()
-    for one in counts:
-        total.update(one)
+    for one in progress.pushed:
+        total.update(one.counts.model_dump())
     fields: dict[str, Any] = {
         "hash_set": hash_set,
         "records": total["records"] or progress.already_said,
@@ -173,13 +171,18 @@ def _tell_pushed(
     }
     if progress.already_said:
         text = f"nothing submitted: all {progress.already_said:,} records were said before"
+    elif operation is Operation.WITHDRAW:
+        text = f"{total['records']:,} records: {total['ended']:,} statements taken back"
     else:
         text = (
             f"{total['records']:,} records, {total['hashes']:,} hashes: {total['new']:,} new, "
-            f"{total['known']:,} known to others, {total['unchanged']:,} yours already, "
-            f"{total['ended']:,} taken back"
+            f"{total['known']:,} known, {total['unchanged']:,} yours already"
         )
+        if total["ended"]:
+            text += f"; {total['ended']:,} of your earlier statements taken back"
     output.record(fields, text=text)
+    for one in progress.pushed:
+        output.say(f"receipt: {one.receipt_path}")
 
 
 async def _withdraw_submission(
@@ -192,10 +195,8 @@ async def _withdraw_submission(
             output.record({"records": len(taken_back), "submitted": False})
             return
         progress = PushProgress()
-        pushed = await client.push(
-            hash_set, taken_back, operation=Operation.WITHDRAW, progress=progress
-        )
-    _tell_pushed(hash_set, Reading(), progress, [p.counts.model_dump() for p in pushed])
+        await client.push(hash_set, taken_back, operation=Operation.WITHDRAW, progress=progress)
+    _tell_pushed(hash_set, Operation.WITHDRAW, Reading(), progress)
 
 
 def _to_withdrawals(records: list[Record]) -> list[Record]:

@@ -8,9 +8,9 @@ from hashshare.wire.document import Base64, Digest, Id, WireDocument
 class CountsDocument(WireDocument):
     """What a submission came to, in hashes.
 
-    ``new``: nobody had said anything of them in this hash set. ``known``: others had, now
-    the member did too. ``unchanged``: the member had said just this. ``ended``: earlier
-    assertions and disputes of the member that no longer hold.
+    ``new``: nobody had said anything of them in this hash set. ``known``: somebody had, and
+    what the member says of them changed. ``unchanged``: the member had said just this.
+    ``ended``: earlier assertions and disputes of the member that no longer hold.
     """
 
     records: int

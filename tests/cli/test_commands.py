@@ -140,7 +140,7 @@ async def _look_up(profile: Path, there: str, absent: str, file: Path) -> None:
     assert sorted(exported.out.split()) == sorted(hashes(1, 2, 3))
     parquet = await sh("export", LIST, "--format", "parquet", "--output", file,
                        profile=profile)  # fmt: skip
-    assert parquet.code == 0
+    assert (parquet.code, parquet.out) == (0, f"{LIST}: 3 hashes written to {file}\n")
     assert file.read_bytes()[:4] == b"PAR1"
     over = await sh("export", LIST, "--output", file, profile=profile)
     assert (over.code, over.out) == (1, "")
@@ -166,16 +166,19 @@ async def test_the_whole_story(federation: Federation, tmp_path: Path) -> None:
     refused = await sh("push", "csam", source, profile=beta)
     assert refused.code == 1
     assert "may not contribute" in refused.err
-    await asyncio.sleep(0)
     pulled = await sh("pull", "--json", profile=beta)
     assert pulled.code == 0, pulled.err
     assert {o["list"]: o["count"] for o in pulled.objects}[LIST] == 3
     there, absent = hashes(1, 9)
     await _look_up(beta, there, absent, tmp_path / "x.parquet")
 
-    taken = await sh("withdraw", "csam", source, "--json", profile=acme)
-    assert taken.code == 0, taken.err
-    assert taken.objects[-1]["ended"] == 3
+    taken = await sh("withdraw", "csam", source, profile=acme)
+    assert (taken.code, taken.out) == (0, "3 records: 3 statements taken back\n"), taken.err
+    disputed = await sh("dispute", "csam", source, "--reason", "adult", profile=acme)
+    assert disputed.out == "3 records, 3 hashes: 0 new, 3 known, 0 yours already\n", disputed.err
+    (receipt,) = re.findall(r"receipt: \S+-([0-9a-f]{64})\.receipt$", disputed.err, re.MULTILINE)
+    undone = await sh("withdraw", "csam", "--submission", receipt, profile=acme)
+    assert undone.out == "3 records: 3 statements taken back\n", undone.err
     checked = await sh("replica", "check", profile=beta)
     assert checked.code == 0
     status = (await sh("status", "--json", profile=beta)).objects[0]
