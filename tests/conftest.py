@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -14,6 +15,7 @@ from hypothesis import settings
 
 from hashshare.storage.database import migrate
 from hashshare.storage.embedded import UNSAFE_SETTINGS, run_embedded
+from tests.support.federation import Federation, run_federation
 
 # No deadlines: how long an example takes depends on the machine. "ci" tries the same examples
 # each time, so that a change fails for what is in it; "nightly" looks for new ones.
@@ -75,6 +77,16 @@ def dsn(database_server: str, template_database: str) -> Iterator[str]:
     _execute(database_server, f"CREATE DATABASE {name} TEMPLATE {template_database}")
     yield _with_database(database_server, name)
     _execute(database_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def federation(dsn: str, tmp_path: Path) -> AsyncIterator[Federation]:
+    """A server of a coalition with a hash set, and two members: acme and beta."""
+    async with run_federation(dsn, tmp_path) as federation:
+        await federation.create()
+        await federation.join("acme")
+        await federation.join("beta")
+        yield federation
 
 
 @pytest.fixture

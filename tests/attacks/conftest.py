@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,7 @@ from hashshare.domain.policy import Basis
 from hashshare.domain.records import AssertRecord
 from hashshare.errors import HashshareError
 from hashshare.replica import Replica
-from tests.support.federation import Federation, run_federation
+from tests.support.federation import Federation
 from tests.support.relay import Attack, Relay, run_relay
 
 LIST = "csam/all/sha256"
@@ -78,14 +77,10 @@ class Scene:
 
 
 @pytest.fixture
-async def stage(dsn: str, tmp_path: Path) -> AsyncIterator[Scene]:
-    """Nothing is pulled yet."""
-    async with run_federation(dsn, tmp_path) as federation:
-        await federation.create()
-        await federation.join("acme")
-        await federation.join("victim")
-        async with run_relay(federation, "victim") as relay:
-            yield Scene(federation, relay)
+async def stage(federation: Federation) -> AsyncIterator[Scene]:
+    """The victim is beta, and nothing is pulled yet."""
+    async with run_relay(federation, "beta") as relay:
+        yield Scene(federation, relay)
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ def first(**fields: Any) -> Callable[[ProvenanceDocument], ProvenanceDocument]:
 
 Change = Callable[[ProvenanceDocument], ProvenanceDocument]
 PROVENANCE: dict[str, tuple[Change, type[HashshareError]]] = {
-    "of another member": (first(member="victim"), MixAndMatchError),
+    "of another member": (first(member="beta"), MixAndMatchError),
     "of another leaf": (first(log_index=0), ProofInvalidError),
     "of another hash set": (
         lambda d: d.model_copy(update={"hash_set": "other"}),

@@ -1,8 +1,6 @@
 """Members push, pull, look up and watch through the library, against a real server."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +11,7 @@ from hashshare.domain.records import AssertRecord, Record, WithdrawRecord
 from hashshare.domain.registry import Role
 from hashshare.domain.statements import Operation
 from hashshare.errors import PermissionDeniedError
-from tests.support.federation import Federation, run_federation
+from tests.support.federation import Federation
 
 SHA256 = HashAlgorithm.SHA256
 
@@ -24,16 +22,6 @@ def records(*numbers: int, classification: str = "A1") -> list[AssertRecord]:
         AssertRecord("", {SHA256: n.to_bytes(32, "big")}, classification, None, Basis.REVIEWED)
         for n in numbers
     ]
-
-
-@pytest.fixture
-async def federation(dsn: str, tmp_path: Path) -> AsyncIterator[Federation]:
-    """A coalition with two members and a hash set."""
-    async with run_federation(dsn, tmp_path) as federation:
-        await federation.create()
-        await federation.join("acme")
-        await federation.join("beta")
-        yield federation
 
 
 async def test_what_one_member_pushes_another_pulls(federation: Federation) -> None:

@@ -19,7 +19,7 @@ from hashshare.domain.policy import Basis
 from hashshare.domain.records import AssertRecord
 from hashshare.errors import ReplicaDamagedError, UnavailableError, VersionNotFoundError
 from hashshare.service import snapshots
-from tests.support.federation import Federation, run_federation
+from tests.support.federation import Federation
 from tests.support.relay import Answer, Relay, run_relay
 
 LIST = "csam/all/sha256"
@@ -36,13 +36,10 @@ def records(*numbers: int) -> list[AssertRecord]:
 
 
 @pytest.fixture
-async def relay(dsn: str, tmp_path: Path) -> AsyncIterator[Relay]:
+async def relay(federation: Federation) -> AsyncIterator[Relay]:
     """A member whose connection can be made to fail."""
-    async with run_federation(dsn, tmp_path) as federation:
-        await federation.create()
-        await federation.join("acme")
-        async with run_relay(federation, "acme") as relay:
-            yield relay
+    async with run_relay(federation, "acme") as relay:
+        yield relay
 
 
 async def log_size(federation: Federation) -> int:

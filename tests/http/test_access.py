@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -21,35 +19,31 @@ from hashshare.errors import (
     SuspendedError,
     UnavailableError,
 )
-from tests.support.federation import Federation, run_federation
+from tests.support.federation import Federation
 
 NOW = datetime.now(UTC)
 RECORD = AssertRecord("", {HashAlgorithm.SHA256: b"\x07" * 32}, "A1", None, Basis.REVIEWED)
 
 
 @pytest.fixture
-async def federation(dsn: str, tmp_path: Path) -> AsyncIterator[Federation]:
-    """Two members, a hash set for all, and one for the first alone."""
-    async with run_federation(dsn, tmp_path) as federation:
-        await federation.create()
-        await federation.join("acme")
-        await federation.join("beta")
-        secret = HashSet(
-            title="Secret",
-            algorithms=(HashAlgorithm.SHA256,),
-            classifications=("A1",),
-            contributors=("acme",),
-            readers=("acme",),
-            views={"all": View()},
-        )
-        await federation.create("secret", secret)
-        async with Client(federation.members["acme"]) as acme:
-            (pushed,) = await acme.push("secret", [RECORD])
-        async with Client(federation.members["acme"]) as acme, asyncio.timeout(30):
+async def federation(federation: Federation) -> Federation:
+    """And a hash set for the first member alone."""
+    secret = HashSet(
+        title="Secret",
+        algorithms=(HashAlgorithm.SHA256,),
+        classifications=("A1",),
+        contributors=("acme",),
+        readers=("acme",),
+        views={"all": View()},
+    )
+    await federation.create("secret", secret)
+    async with Client(federation.members["acme"]) as acme:
+        (pushed,) = await acme.push("secret", [RECORD])
+        assert pushed.counts.new == 1
+        async with asyncio.timeout(30):
             while (await _version(acme)) < 1:
                 await asyncio.sleep(0.05)
-        assert pushed.counts.new == 1
-        yield federation
+    return federation
 
 
 async def _version(client: Client) -> int:

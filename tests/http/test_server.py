@@ -41,16 +41,6 @@ def record(value: bytes = VALUE) -> AssertRecord:
     return AssertRecord("case/7", {HashAlgorithm.SHA256: value}, "A1", None, Basis.REVIEWED)
 
 
-@pytest.fixture
-async def federation(dsn: str, tmp_path: Path) -> AsyncIterator[Federation]:
-    """A coalition with two members."""
-    async with run_federation(dsn, tmp_path) as federation:
-        await federation.create()
-        await federation.join("acme")
-        await federation.join("beta")
-        yield federation
-
-
 def test_a_rate_says_how_long_to_wait() -> None:
     """For one caller; others go on."""
     limit = RateLimit(per_second=0.5, burst=3)
