@@ -5,6 +5,7 @@ goes over the wire has one spelling.
 """
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -72,7 +73,7 @@ class Reading:
         columns: Which column was taken for what.
         rows: Rows read.
         respelled: Hashes that were not in lower-case hex without spaces.
-        duplicates: Rows left out because one before said the same.
+        duplicates: Rows left out because one before said just the same.
     """
 
     columns: dict[str, str] = field(default_factory=dict)
@@ -102,28 +103,50 @@ def read_records(path: Path | None, defaults: Defaults, reading: Reading) -> Ite
         BatchFaultsError: Rows are faulty; raised when all are read.
         MalformedError: The file cannot be read as what its ending says.
     """
-    seen: set[object] = set()
+    said: dict[bytes, int] = {}
     for line, row in _rows(path, defaults, reading):
         reading.rows += 1
         try:
             record = _to_record(row, defaults, reading)
-        except MalformedError as error:
-            name, _, reason = str(error).rpartition("\0")
-            reading.add_fault(line, name, reason)
+        except _FaultyFieldError as error:
+            reading.add_fault(line, error.field, error.reason)
             continue
-        key = _identity(record)
-        if key in seen:
+        key, stance = _identity(record), _stance(record)
+        before = said.get(key)
+        if before is None:
+            said[key] = stance
+            yield record
+        elif before == stance:
             reading.duplicates += 1
-            continue
-        seen.add(key)
-        yield record
+        else:
+            reading.add_fault(line, "", "a row before says something else of the same")
     if reading.faulty:
         raise BatchFaultsError(reading.faults, total=reading.faulty)
 
 
-def _identity(record: Record) -> object:
-    values = tuple(record.hashes.values())
-    return hash((getattr(record, "record", ""), values))
+class _FaultyFieldError(Exception):
+    """A row cannot be taken for what stands in a field; "" is the row itself."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(field, reason)
+        self.field = field
+        self.reason = reason
+
+
+def _identity(record: Record) -> bytes:
+    """Return what two records have in common that speak of the same; small, as there are many."""
+    digest = hashlib.blake2b(getattr(record, "record", "").encode(), digest_size=16)
+    for algorithm, value in record.hashes.items():
+        digest.update(b"\0%s\0" % algorithm.encode())
+        digest.update(value)
+    return digest.digest()
+
+
+def _stance(record: Record) -> int:
+    """Return what tells apart what two records say of the same."""
+    if isinstance(record, AssertRecord):
+        return hash((record.classification, record.media, record.basis))
+    return hash(record.reason) if isinstance(record, DisputeRecord) else 0
 
 
 def _rows(path: Path | None, defaults: Defaults, reading: Reading) -> Iterator[tuple[int, Row]]:
@@ -237,13 +260,13 @@ def _to_record(row: Row, defaults: Defaults, reading: Reading) -> Record:
     hashes = _to_hashes(row, reading)
     record = row.get("id", "")
     if record and not _RECORD.fullmatch(record):
-        raise MalformedError("id\0a record id is 1 to 128 of A-Z a-z 0-9 . _ : / @ + = -")
+        raise _FaultyFieldError("id", "a record id is 1 to 128 of A-Z a-z 0-9 . _ : / @ + = -")
     if defaults.operation is Operation.WITHDRAW:
         if not record and not hashes:
-            raise MalformedError("\0neither a hash nor a record id")
+            raise _FaultyFieldError("", "neither a hash nor a record id")
         return WithdrawRecord(record, {} if record else hashes)
     if not hashes:
-        raise MalformedError("\0there is no hash")
+        raise _FaultyFieldError("", "there is no hash")
     if defaults.operation is Operation.DISPUTE:
         return DisputeRecord(hashes, _reason(row, defaults))
     return AssertRecord(
@@ -265,11 +288,11 @@ def _to_hashes(row: Row, reading: Reading) -> dict[HashAlgorithm, bytes]:
             reading.respelled += 1
         algorithm = _algorithm_of(digits) if name == "hash" else HashAlgorithm(name)
         if algorithm is None:
-            raise MalformedError("hash\0no algorithm has hashes of this form")
+            raise _FaultyFieldError("hash", "no algorithm has hashes of this form")
         try:
             hashes[algorithm] = parse_value(algorithm, digits)
         except MalformedError as error:
-            raise MalformedError(f"{algorithm}\0{error}") from error
+            raise _FaultyFieldError(algorithm, str(error)) from error
     return hashes
 
 
@@ -280,7 +303,9 @@ def _algorithm_of(text: str) -> HashAlgorithm | None:
 def _classification(row: Row, defaults: Defaults) -> str:
     classification = row.get("classification") or defaults.classification
     if not classification:
-        raise MalformedError("classification\0it is missing; give --classification for all rows")
+        raise _FaultyFieldError(
+            "classification", "it is missing; give --classification for all rows"
+        )
     return classification
 
 
@@ -290,21 +315,21 @@ def _media(row: Row, defaults: Defaults) -> Media | None:
     try:
         return Media(row["media"].lower())
     except ValueError as error:
-        raise MalformedError(f"media\0it is one of {', '.join(Media)}") from error
+        raise _FaultyFieldError("media", f"it is one of {', '.join(Media)}") from error
 
 
 def _basis(row: Row, defaults: Defaults) -> Basis:
     try:
         return Basis(row["basis"].lower()) if "basis" in row else defaults.basis
     except ValueError as error:
-        raise MalformedError(f"basis\0it is one of {', '.join(Basis)}") from error
+        raise _FaultyFieldError("basis", f"it is one of {', '.join(Basis)}") from error
 
 
 def _reason(row: Row, defaults: Defaults) -> DisputeReason:
     try:
         reason = DisputeReason(row["reason"]) if "reason" in row else defaults.reason
     except ValueError as error:
-        raise MalformedError(f"reason\0it is one of {', '.join(DisputeReason)}") from error
+        raise _FaultyFieldError("reason", f"it is one of {', '.join(DisputeReason)}") from error
     if reason is None:
-        raise MalformedError("reason\0it is missing; give --reason for all rows")
+        raise _FaultyFieldError("reason", "it is missing; give --reason for all rows")
     return reason
