@@ -126,7 +126,8 @@ def show(name: Name, *, profile: ProfileOption = None, as_json: Json = False) ->
     for certificate in member.certificates:
         state = f"revoked {certificate.revoked_at}" if certificate.revoked_at else "valid"
         print(f"certificate  {certificate.fingerprint[:16]}  {certificate.label or '-'}  until "
-              f"{certificate.not_after}  {state}")  # fmt: skip
+              f"{certificate.not_after}  {state}  last used "
+              f"{certificate.last_seen_at or 'never'}")  # fmt: skip
     for pull in member.pulls:
         print(f"pulled  {pull.list_name}  version {pull.version}  {pull.pulled_at}")
 

@@ -107,7 +107,9 @@ async def download_snapshot(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(status=206 if offset else 200, headers=headers)
     response.content_type = "application/vnd.apache.parquet"
     response.content_length = row.size - offset
-    return await send_chunks(request, response, chunks)
+    sent = await send_chunks(request, response, chunks)
+    await _record_pull(request, str(name), version)
+    return sent
 
 
 @routes.get(_LIST + "/deltas/{base}/{target}")

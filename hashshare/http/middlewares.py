@@ -78,8 +78,10 @@ async def identify_peer(request: web.Request, handler: Handler) -> web.StreamRes
     fingerprint = peer_fingerprint(request.transport)
     if fingerprint is None:
         raise NotEnrolledError("a client certificate is required")
-    request[PEER] = await services(request).directory.resolve(fingerprint, now=now())
+    directory = services(request).directory
+    request[PEER] = await directory.resolve(fingerprint, now=now())
     request.app[MEMBER_LIMIT].take(request[PEER].member)
+    await directory.mark_seen(fingerprint, now=now())
     return await handler(request)
 
 

@@ -1,15 +1,19 @@
 """Who the peer is: from its certificate to a member, anew at each request."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from hashshare.domain.names import MemberId
 from hashshare.domain.registry import Registry, Status
-from hashshare.errors import ExpiredError, NotEnrolledError, SuspendedError
+from hashshare.errors import ExpiredError, NotEnrolledError, SuspendedError, UnavailableError
 from hashshare.service.news import News
 from hashshare.service.registry import RegistryService
-from hashshare.storage.database import Pool, snapshot
+from hashshare.storage.database import Pool, snapshot, transaction
 from hashshare.storage.members import CertificateRow, MembersRepository
+
+SEEN_EVERY: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Directory:
     _epoch: int = -1
     _registry: Registry | None = None
     _certificates: dict[str, CertificateRow] = field(default_factory=dict)
+    _seen: dict[str, datetime] = field(default_factory=dict)
 
     async def resolve(self, fingerprint: str, *, now: datetime) -> Peer:
         """Return the member that a certificate belongs to.
@@ -67,6 +72,17 @@ class Directory:
             status = "unknown" if member is None else member.status.value
             raise SuspendedError(f"member {certificate.member} is {status}")
         return Peer(certificate.member, fingerprint, certificate, registry)
+
+    async def mark_seen(self, fingerprint: str, *, now: datetime) -> None:
+        """Record that a member's certificate is in use, to the hour."""
+        before = self._seen.get(fingerprint)
+        if before is not None and now - before < SEEN_EVERY:
+            return
+        self._seen[fingerprint] = now
+        # Admins like to know; members need not wait for it.
+        with suppress(UnavailableError):
+            async with transaction(self.pool) as connection:
+                await MembersRepository(connection).mark_seen(fingerprint, now)
 
     async def _current_registry(self) -> Registry:
         epoch = self.news.membership_epoch

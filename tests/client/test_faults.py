@@ -173,6 +173,11 @@ async def _with_snapshot(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
             await asyncio.sleep(0.05)
 
 
+async def _pulls(admin: Client) -> list[tuple[str, int]]:
+    """What the server says that acme was sent."""
+    return [(p.list_name, p.version) for p in (await admin.admin.member("acme")).pulls]
+
+
 async def test_a_download_goes_on_where_it_was_cut(
     relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +206,9 @@ async def test_a_download_goes_on_where_it_was_cut(
     assert pulled.count == 1200
     assert have > 0
     assert [status for status, _ in sizes] == [206]
+    async with Client(relay.federation.admin) as admin, asyncio.timeout(30):
+        while (str(LIST), pulled.version) not in await _pulls(admin):
+            await asyncio.sleep(0.05)
 
 
 async def _damage(path: Path, statement: str) -> None:

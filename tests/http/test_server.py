@@ -167,6 +167,18 @@ async def test_news_comes_with_an_etag(federation: Federation) -> None:
                 assert "Server" not in response.headers
 
 
+async def test_a_certificates_use_is_seen(federation: Federation) -> None:
+    """By the admin; that of a member who never came is not."""
+    async with Client(federation.members["acme"]) as acme:
+        await acme.whoami()
+    async with Client(federation.admin) as admin:
+        seen = [
+            (await admin.admin.member(name)).certificates[0].last_seen_at
+            for name in ("acme", "beta")
+        ]
+    assert [bool(moment) for moment in seen] == [True, False]
+
+
 async def test_no_secret_is_logged(federation: Federation) -> None:
     """A whole story with refusals: no hash, record id, token or key is in any log line."""
     with structlog.testing.capture_logs() as logs:
