@@ -1,5 +1,7 @@
 """The file of a replica: how it is made and opened, its connections and transactions."""
 
+import fcntl
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -154,12 +156,10 @@ class Replica:
         if not _is_prepared(connection):
             if self._readonly:
                 raise UnavailableError("there is no replica yet")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("BEGIN IMMEDIATE")
-            # Another process may have been first.
-            if not _is_prepared(connection):
-                _make_tables(connection)
-            connection.commit()
+            # One at a time: SQLite does not wait for those who change to WAL at once.
+            with _locked(self.path.parent):
+                if not _is_prepared(connection):
+                    _make_tables(connection)
         for row in connection.execute(SELECT_LISTS):
             to_state(row)
 
@@ -173,24 +173,44 @@ class Replica:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep out others, threads and processes, who do the same for a file of this folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _is_prepared(connection: sqlite3.Connection) -> bool:
     """Return whether the tables are there.
 
     Raises:
         ReplicaDamagedError: There are others.
     """
-    found = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    # In one transaction: tables that another process makes meanwhile are not somebody else's.
+    connection.execute("BEGIN")
+    try:
+        found = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    finally:
+        connection.rollback()
     if (found, version) == (APPLICATION_ID, SCHEMA_VERSION):
         return True
-    if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+    if tables:
         raise ReplicaDamagedError("the file is no replica of this release")
     return False
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
     # In one transaction: a crash leaves all of it or nothing.
+    connection.execute("BEGIN IMMEDIATE")
     for statement in SCHEMA:
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.commit()
