@@ -5,12 +5,14 @@ the largest resident set seen, sampled ten times a second (for a tree of process
 """
 
 import argparse
+import asyncio
 import json
 import os
 import random
 import resource
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,8 +23,14 @@ from pathlib import Path
 
 import psutil
 
+from hashshare.client import Client, Profile
+from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.policy import Basis
+from hashshare.domain.records import AssertRecord
+
 HASHSHARE = str(Path(sys.executable).with_name("hashshare"))
 MIB = 1024 * 1024
+QUIET_PUSHES = 20
 
 
 @dataclass(frozen=True)
@@ -155,6 +163,7 @@ def measure(folder: Path, count: int, change: int) -> list[Row]:
         rows = []
         for name, number in (("all of it", count), (f"{change} more", change)):
             rows += _push_and_pull(folder, name, number, acme, beta)
+        rows += asyncio.run(_publish_when_quiet(acme))
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)
@@ -187,6 +196,27 @@ def _push_and_pull(folder: Path, name: str, count: int, acme: Path, beta: Path) 
         Row(f"pull {name}, client's peak memory", memory / MIB, "MiB"),
     ]
     return rows
+
+
+async def _publish_when_quiet(acme: Path) -> list[Row]:
+    """Push one hash at a time, by the library, and wait for its publication."""
+    taken = []
+    async with Client(Profile.load(acme)) as client:
+        for number in range(QUIET_PUSHES):
+            value = random.Random(-1 - number).randbytes(32)  # noqa: S311 # made-up values
+            record = AssertRecord("", {HashAlgorithm.SHA256: value}, "A1", None, Basis.REVIEWED)
+            (pushed,) = await client.push("bench", [record])
+            begin = time.perf_counter()
+            while True:
+                latest = await client.latest("bench")
+                if latest.publication.log_size > pushed.log_index:
+                    break
+                await asyncio.sleep(0.01)
+            taken.append(time.perf_counter() - begin)
+    return [
+        Row("published one, after the receipt, median", statistics.median(taken), "s"),
+        Row("published one, after the receipt, longest", max(taken), "s"),
+    ]
 
 
 def _version(profile: Path) -> object:
