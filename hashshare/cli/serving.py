@@ -10,7 +10,7 @@ import uvloop
 from hashshare.cli.coalition import Plan, create_coalition, origin_of
 from hashshare.cli.options import Json
 from hashshare.cli.output import EXIT_CODES, ending, output
-from hashshare.cli.serve import Listening, Options, configure_logging, serve
+from hashshare.cli.server import Listening, Options, configure_logging, serve
 from hashshare.config import parse_listen
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The coalition's folder.")]

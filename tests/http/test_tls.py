@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from hashshare.cli import certificate
+from hashshare.cli import server_certificate
 from hashshare.client.session import Session, pinned_context
 from hashshare.crypto.certificates import (
     Authority,
@@ -147,15 +147,15 @@ async def test_the_server_renews_its_own_certificate(
     """In time, for the same hosts, without a restart, and again where it could not be written."""
     keys = federation.folder / "coalition/keys"
     old = Issued.parse((keys / "server-cert.pem").read_bytes())
-    assert certificate.renew_certificate(keys, now=NOW) == old
+    assert server_certificate.renew_certificate(keys, now=NOW) == old
     key = parse_tls_key((keys / "server.pem").read_bytes())
     ending = coalition_ca(federation).issue_server(
         key.public_key(), hosts=old.hosts, now=NOW - timedelta(days=380)
     )
     (keys / "server-cert.pem").write_text(ending.pem)
-    monkeypatch.setattr(certificate, "CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(server_certificate, "CHECK_SECONDS", 0.01)
     (keys / "server-cert.new").mkdir()
-    keeping = asyncio.create_task(certificate.keep_certificate(federation.server, keys))
+    keeping = asyncio.create_task(server_certificate.keep_certificate(federation.server, keys))
     await asyncio.sleep(0.2)
     assert not keeping.done()
     (keys / "server-cert.new").rmdir()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hashshare.cli.coalition import Plan, create_coalition
-from hashshare.cli.serve import Options, build_server
+from hashshare.cli.server import Options, build_server
 from hashshare.client import Client, Profile
 from hashshare.client.enrol import enrol
 from hashshare.config import LimitSettings, ServerSettings

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from hashshare.cli.certificate import keep_certificate, renew_certificate
+from hashshare.cli.server_certificate import keep_certificate, renew_certificate
 from hashshare.config import EMBEDDED, ServerSettings, parse_listen
 from hashshare.crypto.certificates import Authority, Issued
 from hashshare.crypto.keys import PrivateKey, read_private_key
