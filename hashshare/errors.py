@@ -12,6 +12,10 @@ The families say who can act::
     │   ├── DigestMismatchError        bytes do not have the digest or size they were announced with
     │   ├── RollbackError              a version or size lower than one accepted before
     │   ├── EquivocationError          two signed histories that exclude each other
+    │   ├── OmissionError              a statement with a receipt is not in the log
+    │   ├── KeyMisuseError             a key signed what its owner knows nothing of
+    │   ├── QuorumMissingError         too few witnesses have cosigned a checkpoint
+    │   ├── FreezeError                nothing fresh is offered, though there must be
     │   ├── MixAndMatchError           a statement of another log, hash set, member or list
     │   ├── ExpiredError               no longer valid at the given time
     │   └── KeyUnsafeError             a public key under which signatures prove nothing
@@ -100,6 +104,22 @@ class RollbackError(VerificationError):
 
 class EquivocationError(VerificationError):
     """Two signed statements exclude each other."""
+
+
+class OmissionError(VerificationError):
+    """A statement for which there is a receipt is not in the log."""
+
+
+class KeyMisuseError(VerificationError):
+    """A key of this member signed what this member knows nothing of: the key may be stolen."""
+
+
+class QuorumMissingError(VerificationError):
+    """Fewer witnesses than the trust policy demands have cosigned the checkpoint."""
+
+
+class FreezeError(VerificationError):
+    """The newest that is offered is too old: news may be withheld."""
 
 
 class MixAndMatchError(VerificationError):

@@ -51,14 +51,26 @@ def enrol(
         output.say("an admin has to approve your submission key before you can push")
 
 
-def renew(*, profile: ProfileOption = None, as_json: Json = False) -> None:
+def renew(
+    *,
+    submission_key: Annotated[
+        bool, typer.Option("--submission-key", help="Replace the key that signs submissions.")
+    ] = False,
+    profile: ProfileOption = None,
+    as_json: Json = False,
+) -> None:
     """Replace the TLS key and certificate by new ones, without an admin; for cron."""
 
-    async def work() -> str:
+    async def work() -> dict[str, Any]:
         async with Client(load_profile(profile)) as client:
-            return await client.renew()
+            if submission_key:
+                return {"submission_key_in_force": await client.replace_submission_key()}
+            return {"certificate_until": await client.renew()}
 
-    output.record({"certificate_until": run(work())})
+    fields = run(work())
+    output.record(fields)
+    if fields.get("submission_key_in_force") is False:
+        output.say("an admin has to approve the new key (member approve); then repeat this")
 
 
 def status(*, profile: ProfileOption = None, as_json: Json = False) -> None:

@@ -9,8 +9,9 @@ import typer
 from hashshare.cli.options import Json, ProfileOption, load_profile
 from hashshare.cli.output import EXIT_CODES, output, run
 from hashshare.client import Client
+from hashshare.crypto.keys import PublicKey
 from hashshare.domain.registry import Member, Role, Status
-from hashshare.errors import AlreadyExistsError
+from hashshare.errors import AlreadyExistsError, NotFoundError
 from hashshare.wire.members import InvitationMade, MemberDocument
 
 app = typer.Typer(
@@ -226,6 +227,33 @@ def approve(name: Name, *, profile: ProfileOption = None, as_json: Json = False)
             return await client.admin.approve(name, now=datetime.now(UTC)) is not None
 
     output.record({"member": name, "approved": run(work())})
+
+
+@app.command(
+    epilog="Example: hashshare member retire-key acme 9c1e… --reason 'laptop stolen'"
+    f"\n\n{EXIT_CODES}"
+)
+def retire_key(
+    name: Name,
+    key_id: Annotated[str, typer.Argument(metavar="KEYID", help="Its id, or its beginning.")],
+    *,
+    reason: Reason = "retired by an admin",
+    profile: ProfileOption = None,
+    as_json: Json = False,
+) -> None:
+    """Cut a submission key off: what it signed stays, what it signs from now on counts nothing."""
+
+    async def work() -> str:
+        async with Client(load_profile(profile)) as client:
+            member = (await client.admin.registry()).member(name)
+            keys = [PublicKey.parse(text) for text in member.submission_keys]
+            found = [key for key in keys if key.key_id.startswith(key_id)]
+            if len(found) != 1:
+                raise NotFoundError(f"{len(found)} keys of member {name} begin with {key_id!r:.70}")
+            await client.admin.retire_key(name, found[0].text, reason=reason, now=datetime.now(UTC))
+            return found[0].key_id
+
+    output.record({"member": name, "retired": run(work())})
 
 
 def register(root: typer.Typer) -> None:

@@ -48,11 +48,14 @@ def pull(
                     _tell(pulled)
                     sys.stdout.flush()
                 return
-            with shown(lambda: (progress.list_name, progress.done, progress.total, True)):
-                results = await client.pull(*(lists or []), progress=progress)
-            for pulled in results:
-                _tell(pulled)
-            if not results:
+            try:
+                with shown(lambda: (progress.list_name, progress.done, progress.total, True)):
+                    await client.pull(*(lists or []), progress=progress)
+            finally:
+                # An alarm about one's own keys does not make the lists wrong.
+                for pulled in progress.pulled:
+                    _tell(pulled)
+            if not progress.pulled:
                 output.say("there is nothing to pull yet")
 
     run(work())

@@ -9,13 +9,12 @@ import msgspec
 
 from hashshare.client.profile import Profile
 from hashshare.client.session import Session
-from hashshare.client.verify import governance_of
+from hashshare.client.verify import Verifier
 from hashshare.crypto.keys import PublicKey
 from hashshare.domain.names import format_time
 from hashshare.domain.policy import View
 from hashshare.domain.registry import HashSet, Member, Registry, Status
 from hashshare.domain.statements import seal_registry
-from hashshare.domain.trust import accept_registry
 from hashshare.errors import ConflictError, NotFoundError, RegistryConflictError, UnavailableError
 from hashshare.wire.members import (
     InvitationList,
@@ -24,7 +23,6 @@ from hashshare.wire.members import (
     MemberDocument,
     MemberList,
     RegistryAppended,
-    RegistryDocument,
     RegistryRequest,
     RevocationRequest,
 )
@@ -40,13 +38,11 @@ class Admin:
 
     profile: Profile
     session: Session
+    verifier: Verifier
 
     async def registry(self) -> Registry:
-        """Return the registry in force, signed by governance."""
-        fetched = await self.session.get("/v1/registry", RegistryDocument)
-        return accept_registry(
-            fetched.envelope, fetched.document, None, governance_of(self.profile.trust)
-        )
+        """Return the registry in force, each version signed by those whom the log names."""
+        return await self.verifier.registry()
 
     async def edit(self, edit: Edit, *, reason: str, now: datetime) -> RegistryAppended | None:
         """Change the registry; None when the edit changes nothing.
@@ -119,6 +115,16 @@ class Admin:
             return registry.with_member(member_id, changed)
 
         return await self.edit(add, reason=f"approve the keys of {member_id}", now=now)
+
+    async def retire_key(
+        self, member_id: str, key: str, *, reason: str, now: datetime
+    ) -> RegistryAppended | None:
+        """Let a submission key sign nothing more; what it signed until now stays attributed.
+
+        Raises:
+            NotFoundError: The member has no such key.
+        """
+        return await self.edit(lambda r: r.without_key(member_id, key), reason=reason, now=now)
 
     async def put_hash_set(
         self, hash_set_id: str, hash_set: HashSet, *, new: bool, now: datetime

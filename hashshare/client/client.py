@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Final, Self
 
 from hashshare.client.admin import Admin
-from hashshare.client.enrol import renew
+from hashshare.client.chain import Chain
+from hashshare.client.compare import Comparison
+from hashshare.client.enrol import renew, replace_submission_key
 from hashshare.client.export import Format, export_parquet, export_text
+from hashshare.client.following import Follower
 from hashshare.client.journal import Journal
+from hashshare.client.logbook import Logbook
 from hashshare.client.lookup import Finding, Looker, look_up, parse_in
 from hashshare.client.own import fetch_records
 from hashshare.client.profile import Profile
@@ -66,7 +70,10 @@ class Client:
             self.replica = stack.enter_context(Replica.open(self.profile.replica_path))
             self._journal = Journal.open(self.profile.journal_path)
             stack.callback(self._journal.close)
-            self._verifier = Verifier(self.profile, self.session, self.replica)
+            logbook = Logbook.open(self.profile.logbook_path)
+            stack.callback(logbook.close)
+            self._follower = Follower(self.profile, self.session, logbook)
+            self._verifier = Verifier(self.profile, self.session, self.replica, self._follower)
             self._stack = stack.pop_all()
         return self
 
@@ -76,7 +83,21 @@ class Client:
     @property
     def admin(self) -> Admin:
         """What admins do."""
-        return Admin(self.profile, self.session)
+        return Admin(self.profile, self.session, self._verifier)
+
+    @property
+    def chain(self) -> Chain:
+        """This member's own submissions in the log."""
+        return Chain(self._follower, self._journal)
+
+    @property
+    def comparison(self) -> Comparison:
+        """Comparing what this profile was shown with what others were."""
+        return Comparison(self.profile, self.session, self._follower.logbook)
+
+    async def follow(self) -> int:
+        """Read and verify the log up to its newest checkpoint; return its size."""
+        return (await self._verifier.history()).size
 
     async def whoami(self) -> SelfDocument:
         """Return who this member is to the server, and what it may."""
@@ -129,16 +150,27 @@ class Client:
 
         Raises:
             VerificationError: What the server gave does not hold; nothing is changed.
+            OmissionError: It holds, but a submission of this member was dropped.
+            KeyMisuseError: It holds, but somebody else submits with a key of this member.
             UnavailableError: The server cannot be reached; nothing is changed.
         """
         shown = progress or PullProgress()
         puller = Puller(self._verifier)
-        results: list[Pulled] = []
         for hash_set, names in (await self._wanted(lists)).items():
             # A hash set without a publication yet has nothing to pull.
             with suppress(*([] if lists else [NotFoundError])):
-                results += await puller.pull(hash_set, names, shown)
-        return results
+                shown.pulled += await puller.pull(hash_set, names, shown)
+        await self.verify_chain()
+        return shown.pulled
+
+    async def verify_chain(self) -> None:
+        """Compare this member's own submissions with what the log holds of it, once followed.
+
+        Raises:
+            OmissionError: A submission with a receipt is not in the log.
+            KeyMisuseError: A key of this profile signed what was not signed here.
+        """
+        await self.chain.verify()
 
     async def watch(self, *lists: str) -> AsyncIterator[Pulled]:
         """Pull, and go on pulling as soon as there is news; yields what changed.
@@ -153,6 +185,7 @@ class Client:
             async for hash_set in self._news_of(list(wanted)):
                 for pulled in await puller.pull(hash_set, wanted[hash_set], PullProgress()):
                     yield pulled
+                await self.verify_chain()
 
     async def latest(self, hash_set: str) -> AcceptedPublication:
         """Return the latest publication of a hash set, verified; changes nothing."""
@@ -220,6 +253,10 @@ class Client:
     async def renew(self) -> str:
         """Replace the TLS key and certificate; return until when the new one is valid."""
         return await renew(self.profile, self.session)
+
+    async def replace_submission_key(self) -> bool:
+        """Sign with a new submission key; return False if an admin has to approve it first."""
+        return await replace_submission_key(self.profile, self.session)
 
     def _find_damage(self, list_name: str) -> tuple[list[int], ListState]:
         with self.replica.reading() as reading:

@@ -27,7 +27,14 @@ from hashshare.domain.documents import encode_document
 from hashshare.domain.joining import MAX_TRUST_BYTES, Invitation, Trust, parse_trust
 from hashshare.domain.names import MemberId
 from hashshare.errors import AlreadyExistsError, DigestMismatchError, MixAndMatchError
-from hashshare.wire.members import EnrolmentDone, EnrolmentRequest, RenewalDone, RenewalRequest
+from hashshare.wire.members import (
+    EnrolmentDone,
+    EnrolmentRequest,
+    RenewalDone,
+    RenewalRequest,
+    SubmissionKeyDone,
+    SubmissionKeyRequest,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,37 @@ async def renew(profile: Profile, session: Session) -> str:
     done = await session.send("POST", "/v1/renewals", request, RenewalDone)
     write_tls(profile, key, done.certificate)
     return done.not_after
+
+
+async def replace_submission_key(profile: Profile, session: Session) -> bool:
+    """Sign with a new submission key from now on; return whether it is in force.
+
+    If not, an admin has to approve it; repeat this then. The old key is kept, since what it
+    signed is still this member's.
+
+    Raises:
+        UnavailableError: The server cannot be reached; repeat it.
+    """
+    keys = profile.folder / "keys"
+    fresh = keys / "submission.new"
+    if not fresh.exists():
+        write_private_key(fresh, PrivateKey.generate())
+    new, old = read_private_key(fresh), profile.submission_key()
+    possession = prove_possession(
+        new,
+        member=profile.member,
+        origin=profile.trust.log,
+        context=profile.certificate().fingerprint,
+    )
+    request = SubmissionKeyRequest(old=old.public.text, new=new.public.text, possession=possession)
+    done = await session.send("POST", "/v1/submission-keys", request, SubmissionKeyDone)
+    if done.approved:
+        former = keys / f"submission-{old.public.key_id[:16]}.pem"
+        if not former.exists():
+            write_private_key(former, old)
+        # From here on the new one signs; killed before, this is repeated.
+        fresh.replace(keys / "submission.pem")
+    return done.approved
 
 
 def write_tls(profile: Profile, key: EllipticCurvePrivateKey, certificate: str) -> None:

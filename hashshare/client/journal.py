@@ -38,6 +38,22 @@ SELECT_ACCEPTED: Final = f"""
 """  # noqa: S608 # a constant
 
 
+SELECT_RECEIPTS: Final = """
+    SELECT statement_id, log_index, receipt FROM submission
+     WHERE receipt IS NOT NULL ORDER BY log_index
+"""
+SELECT_IDS: Final = "SELECT statement_id FROM submission"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A submission for which there is a receipt."""
+
+    statement_id: str
+    log_index: int
+    receipt: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One submission.
@@ -113,3 +129,11 @@ class Journal:
     def accepted(self, hash_set: str) -> list[Entry]:
         """Return the accepted submissions to a hash set, newest first."""
         return [Entry(*row) for row in self._connection.execute(SELECT_ACCEPTED, (hash_set,))]
+
+    def received(self) -> list[Received]:
+        """Return all that there is a receipt for, in the order of the log."""
+        return [Received(*row) for row in self._connection.execute(SELECT_RECEIPTS)]
+
+    def statement_ids(self) -> set[str]:
+        """Return the ids of all that was ever signed here and not refused."""
+        return {row[0] for row in self._connection.execute(SELECT_IDS)}

@@ -7,13 +7,11 @@ from hashshare.client.session import Session
 from hashshare.client.verify import Verifier
 from hashshare.crypto.envelope import parse_envelope
 from hashshare.crypto.merkle import leaf_hash, verify_inclusion
-from hashshare.crypto.note import verify_checkpoint
 from hashshare.domain.buckets import bucket_index, parse_bucket, tag_of, verify_bucket
 from hashshare.domain.hashes import HashValue
+from hashshare.domain.history import History
 from hashshare.domain.names import HashSetId, ListName
-from hashshare.domain.registry import Registry
 from hashshare.domain.statements import read_submission
-from hashshare.domain.trust import accept_checkpoint
 from hashshare.errors import (
     ConflictError,
     MalformedError,
@@ -104,34 +102,20 @@ class Looker:
         )
         if (document.hash_set, document.algorithm) != (hash_set, value.algorithm):
             raise MixAndMatchError("the answer is about another hash set or algorithm")
-        registry, size, root = await self._verified_log()
+        history = await self.verifier.history()
         for statement in document.assertions:
-            _verify_signed(statement, hash_set, registry)
+            _verify_signed(statement, hash_set, history)
             proof = await self._session.get(
-                f"/v1/log/inclusion?index={statement.log_index}&size={size}", ProofDocument
+                f"/v1/log/inclusion?index={statement.log_index}&size={history.size}", ProofDocument
             )
             verify_inclusion(
                 leaf_hash(statement.envelope),
                 index=statement.log_index,
-                size=size,
+                size=history.size,
                 proof=proof.proof,
-                root=root,
+                root=history.frontier.root(),
             )
         return document
-
-    async def _verified_log(self) -> tuple[Registry, int, bytes]:
-        """Return the newest registry, and the size and root of the log, all to be believed."""
-        known, _, registry, document = await self.verifier.held_log()
-        _, note = await self._session.request("GET", "/v1/log/checkpoint", max_bytes=65_536)
-        verifier = self.verifier.profile.trust.log_verifier
-        offered = verify_checkpoint(note, verifier)
-        proof = None
-        if 0 < known.size < offered.size:
-            path = f"/v1/log/consistency?old={known.size}&new={offered.size}"
-            proof = (await self._session.get(path, ProofDocument)).proof
-        checkpoint = accept_checkpoint(note, verifier, known, proof=proof)
-        registry = await self.verifier.newest_registry(registry, document)
-        return registry, checkpoint.size, checkpoint.root
 
 
 def look_up(replica: Replica, name: ListName, texts: Iterable[str | HashValue]) -> list[Finding]:
@@ -178,7 +162,8 @@ def _find(
     return attributes
 
 
-def _verify_signed(statement: StatementOfHash, hash_set: str, registry: Registry) -> None:
+def _verify_signed(statement: StatementOfHash, hash_set: str, history: History) -> None:
+    registry = history.registry_of(statement.member, log_index=statement.log_index)
     submission = read_submission(parse_envelope(statement.envelope), registry)
     if (submission.member, submission.hash_set) != (statement.member, hash_set):
         raise MixAndMatchError("a submission of another member, or to another hash set")

@@ -86,6 +86,11 @@ class Profile:
         """What was submitted, and what is under way."""
         return self.folder / "journal.sqlite"
 
+    @property
+    def logbook_path(self) -> Path:
+        """How far the log is verified, and what keys of this profile signed in it."""
+        return self.folder / "log.sqlite"
+
     def certificate(self) -> Issued:
         """Return the TLS certificate."""
         return Issued.parse(self.tls_path.read_bytes())
@@ -93,6 +98,11 @@ class Profile:
     def submission_key(self) -> PrivateKey:
         """Return the key that signs submissions."""
         return read_private_key(self.folder / "keys" / "submission.pem")
+
+    def submission_key_ids(self) -> frozenset[str]:
+        """Return the ids of all keys that signed submissions here, replaced ones too."""
+        paths = (self.folder / "keys").glob("submission*.pem")
+        return frozenset(read_private_key(path).public.key_id for path in paths)
 
     def governance_key(self) -> PrivateKey:
         """Return the key that signs the registry.

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +17,7 @@ from hashshare.client.verify import News, Verifier
 from hashshare.domain.changes import Change
 from hashshare.domain.names import HashSetId, ListName, ViewId
 from hashshare.domain.statements import PublishedList
-from hashshare.domain.trust import (
-    AcceptedPublication,
-)
+from hashshare.domain.trust import AcceptedPublication
 from hashshare.errors import (
     DeltaMismatchError,
     DigestMismatchError,
@@ -75,12 +73,14 @@ class PullProgress:
         done: Bytes of a snapshot, or changes of a delta.
         total: As many there are; None when not known.
         unit: ``bytes`` or ``changes``.
+        pulled: What is there already, whatever is found afterwards.
     """
 
     list_name: str = ""
     done: int = 0
     total: int | None = None
     unit: str = "bytes"
+    pulled: list[Pulled] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Puller:
         ]
         targets = [(name, _require(news.accepted, name)) for name in wanted]
         downloads = [await self._download(*target, news, progress) for target in targets]
-        # One transaction for all lists, and the checkpoint that they are proven by.
+        # One transaction for all lists.
         try:
             return await asyncio.to_thread(self._commit, news, downloads)
         except (DeltaMismatchError, MalformedError, TooLargeError) as error:
@@ -248,8 +248,6 @@ class Puller:
     def _commit(self, news: News, downloads: list["Download"]) -> list[Pulled]:
         with self.verifier.replica.writing() as writing:
             results = [self._apply(writing, download) for download in downloads]
-            writing.put_state("checkpoint", news.note)
-            writing.put_state("registry", news.registry_bytes)
             hash_set = news.accepted.publication.hash_set
             writing.put_state(f"publication/{hash_set}", news.envelope)
             writing.put_state(f"log_index/{hash_set}", str(news.accepted.log_index).encode())

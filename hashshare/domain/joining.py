@@ -16,45 +16,75 @@ from hashshare.domain.documents import (
     Digest,
     Document,
     Id,
+    Ordinal,
     Origin,
     Text,
     decode_document,
     encode_document,
 )
 from hashshare.domain.registry import Keys
-from hashshare.errors import MalformedError, MixAndMatchError
+from hashshare.errors import KeyUnsafeError, MalformedError, MixAndMatchError
 
 MAX_TRUST_BYTES: Final = 64 * 1024
 
 _PREFIX: Final = "hsinv1_"
 _Pem = Annotated[str, msgspec.Meta(max_length=16_384)]
 _Url = Annotated[str, msgspec.Meta(pattern=r"\Ahttps://[A-Za-z0-9.:\[\]-]{1,255}\Z")]
+_VKey = Annotated[str, msgspec.Meta(max_length=300)]
 _Token = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{43}\Z")]
 
 
-class Trust(Document, frozen=True):
+class Recovery(Document, frozen=True):
+    """Puts governance into other hands, when its keys are lost or stolen.
+
+    Attributes:
+        governance: Keys that sign the registry ``version``, whatever the one before it says.
+    """
+
+    governance: Keys
+    version: Ordinal
+
+
+class Trust(Document, frozen=True, kw_only=True):
     """What a member believes from the start; all else follows from signatures.
 
     Attributes:
-        ca: Certificate of the coalition's CA, PEM.
+        ca: Certificates of the coalition's CA, PEM; the one that issues first, and any before
+            it whose certificates are still valid.
         coalition: Its name, for people.
-        governance: Keys that sign the first registry that a member sees.
+        former_log_keys: With which receipts of earlier are verified, and no new checkpoint.
+        governance: Keys that sign the first registry.
         log: Origin of the log.
         log_key: With which its checkpoints are verified, a C2SP vkey.
         publishers: Keys that sign publications, until a registry says otherwise.
+        recoveries: By version, ascending.
+        witnesses: Whose cosignatures a checkpoint needs, a C2SP tlog-policy; "" for none.
     """
 
     ca: _Pem
     coalition: Text
+    former_log_keys: tuple[_VKey, ...] = ()
     governance: Keys
     log: Origin
-    log_key: Annotated[str, msgspec.Meta(max_length=300)]
+    log_key: _VKey
     publishers: Keys
+    recoveries: tuple[Recovery, ...] = ()
+    witnesses: Annotated[str, msgspec.Meta(max_length=32_768)] = ""
 
     @property
     def log_verifier(self) -> NoteVerifier:
         """The log's key."""
         return NoteVerifier.parse(self.log_key)
+
+    @property
+    def log_verifiers(self) -> list[NoteVerifier]:
+        """The log's keys, present and former: for what is kept, not for news."""
+        return [NoteVerifier.parse(text) for text in (self.log_key, *self.former_log_keys)]
+
+    def governing(self, version: int) -> Keys | None:
+        """Return the keys that sign a version of the registry; None if those before it do."""
+        found = {1: self.governance} | {r.version: r.governance for r in self.recoveries}
+        return found.get(version)
 
 
 def parse_trust(data: bytes) -> Trust:
@@ -66,11 +96,24 @@ def parse_trust(data: bytes) -> Trust:
         MixAndMatchError: The log's key is another log's.
     """
     trust = decode_document(data, Trust, max_bytes=MAX_TRUST_BYTES)
-    for text in (*trust.governance.keys, *trust.publishers.keys):
-        PublicKey.parse(text)
-    if trust.log_verifier.name != trust.log:
+    groups = [trust.governance, trust.publishers, *(r.governance for r in trust.recoveries)]
+    for group in groups:
+        _verify_group(group)
+    if any(verifier.name != trust.log for verifier in trust.log_verifiers):
         raise MixAndMatchError("the log's key is named for another log")
+    versions = [recovery.version for recovery in trust.recoveries]
+    if versions != sorted(set(versions)) or 1 in versions:
+        raise MalformedError("recoveries are written by version, ascending, above 1")
     return trust
+
+
+def _verify_group(group: Keys) -> None:
+    for text in group.keys:
+        PublicKey.parse(text)
+    if len(set(group.keys)) != len(group.keys):
+        raise KeyUnsafeError("a public key is listed twice in the trust document")
+    if group.threshold > len(group.keys):
+        raise MalformedError(f"{group.threshold} of {len(group.keys)} keys cannot sign")
 
 
 class Invitation(Document, frozen=True):

@@ -72,6 +72,9 @@ class Member(Document, frozen=True):
         roles: Sorted, without repetition.
         status: See ``Status``.
         submission_keys: Keys that sign its submissions. Empty until it has enrolled.
+        retired_keys: Keys that signed its submissions once, each with the version of the
+            registry from whose place in the log on it signs nothing more: lost, stolen, or
+            replaced. What they signed before stays the member's word.
     """
 
     name: Text
@@ -79,6 +82,7 @@ class Member(Document, frozen=True):
     roles: tuple[Role, ...] = ()
     status: Status = Status.ACTIVE
     submission_keys: tuple[KeyText, ...] = ()
+    retired_keys: dict[KeyText, Ordinal] = msgspec.field(default_factory=dict)
 
 
 class HashSet(Document, frozen=True):
@@ -175,6 +179,54 @@ class Registry(Document, frozen=True):
         parse_id(member_id, what="member")
         return self._next(members=dict(self.members) | {member_id: member})
 
+    def with_submission_key(
+        self, member_id: str, key: str, *, instead_of: str | None = None
+    ) -> "Registry":
+        """Return the next version, in which the member has one more submission key.
+
+        Args:
+            member_id: The member.
+            key: Its new key.
+            instead_of: A key that is retired by the same version.
+
+        Raises:
+            NotFoundError: There is no such member, or it has not the key to be retired.
+            KeyUnsafeError: The key is unsafe, or listed already, now or formerly.
+        """
+        member = self.member(member_id)
+        changed: Member = msgspec.structs.replace(
+            member, submission_keys=(*member.submission_keys, key)
+        )
+        if instead_of is not None:
+            changed = self._retire(member_id, changed, instead_of)
+        return self.with_member(member_id, changed)
+
+    def without_key(self, member_id: str, key: str) -> "Registry":
+        """Return the next version, in which a submission key of the member is retired.
+
+        Raises:
+            NotFoundError: There is no such member, or it has no such key.
+        """
+        return self.with_member(member_id, self._retire(member_id, self.member(member_id), key))
+
+    def _retire(self, member_id: str, member: Member, key: str) -> Member:
+        if key not in member.submission_keys:
+            raise NotFoundError(f"member {member_id} has no such submission key")
+        retired: Member = msgspec.structs.replace(
+            member,
+            submission_keys=tuple(k for k in member.submission_keys if k != key),
+            retired_keys=dict(member.retired_keys) | {key: self.version + 1},
+        )
+        return retired
+
+    def with_keys(
+        self, *, governance: Keys | None = None, publishers: Keys | None = None
+    ) -> "Registry":
+        """Return the next version, with other governance or publisher keys."""
+        return self._next(
+            governance=governance or self.governance, publishers=publishers or self.publishers
+        )
+
     def with_hash_set(
         self, hash_set_id: str, hash_set: HashSet, *, new: bool = False
     ) -> "Registry":
@@ -214,8 +266,8 @@ def verify_registry(registry: Registry) -> None:
     Raises:
         MalformedError: A threshold that cannot be met, a name that refers to nothing, a
             set that is not sorted.
-        KeyUnsafeError: A key is of small order, or is listed twice: the same key under
-            two members or roles would let one speak for the other.
+        KeyUnsafeError: A key is of small order, or is listed twice, retired ones too: the
+            same key under two members or roles would let one speak for the other.
     """
     _verify_keys(registry)
     for member in registry.members.values():
@@ -230,7 +282,7 @@ def verify_succession(old: Registry, new: Registry) -> None:
     Raises:
         RegistryConflictError: It is not the next version.
         MixAndMatchError: It belongs to another coalition or log.
-        MalformedError: It forgets a member or hash set, or takes an algorithm from one.
+        MalformedError: It forgets a member, a key or a hash set, or takes an algorithm from one.
     """
     if new.version != old.version + 1:
         raise RegistryConflictError(f"the next registry version is {old.version + 1}")
@@ -239,6 +291,8 @@ def verify_succession(old: Registry, new: Registry) -> None:
     # What was said stays attributable: nothing that the log refers to may vanish.
     if not old.members.keys() <= new.members.keys():
         raise MalformedError("a member cannot be deleted, only revoked")
+    for member_id, member in old.members.items():
+        _verify_retirement(member, new.members[member_id], new.version)
     for hash_set_id, hash_set in old.hash_sets.items():
         successor = new.hash_sets.get(hash_set_id)
         if successor is None:
@@ -247,10 +301,18 @@ def verify_succession(old: Registry, new: Registry) -> None:
             raise MalformedError("an algorithm cannot be taken out of a hash set")
 
 
+def _verify_retirement(old: Member, new: Member, version: int) -> None:
+    """Refuse that a key vanishes: what it signed would be nobody's word any more."""
+    gone = set(old.submission_keys) - set(new.submission_keys)
+    if dict(old.retired_keys) | dict.fromkeys(gone, version) != new.retired_keys:
+        raise MalformedError(f"a submission key leaves by being retired at version {version}")
+
+
 def _verify_keys(registry: Registry) -> None:
     seen: set[str] = set()
     groups: list[Iterable[str]] = [registry.governance.keys, registry.publishers.keys]
-    groups += [member.submission_keys for member in registry.members.values()]
+    for member in registry.members.values():
+        groups += [member.submission_keys, member.retired_keys]
     for group in groups:
         for text in group:
             PublicKey.parse(text)

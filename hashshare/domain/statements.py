@@ -36,6 +36,7 @@ from hashshare.errors import (
 SUBMISSION_TYPE: Final = "application/vnd.hashshare.submission.v1+json"
 REGISTRY_TYPE: Final = "application/vnd.hashshare.registry.v1+json"
 PUBLICATION_TYPE: Final = "application/vnd.hashshare.publication.v1+json"
+REDACTION_TYPE: Final = "application/vnd.hashshare.redaction.v1+json"
 BATCH_MEDIA_TYPE: Final = "application/vnd.hashshare.batch.v1+ndjson"
 
 NO_PREVIOUS: Final = "0" * 64
@@ -140,6 +141,22 @@ class Publication(Document, frozen=True):
         return None
 
 
+class Redaction(Document, frozen=True):
+    """Says that a batch was deleted, and on what ground. The log keeps its digest.
+
+    Attributes:
+        batch: Digest of the batch.
+        reason: For those who read the log.
+        submission: Id of the statement that names the batch.
+    """
+
+    batch: Digest
+    created_at: Time
+    log: Origin
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+    submission: Digest
+
+
 @dataclass(frozen=True, slots=True)
 class ChainHead:
     """Where a member's chain of submissions stands.
@@ -229,16 +246,25 @@ def read_registry_statement(envelope: Envelope, governance: Registry) -> Registr
         SignatureInvalidError: Fewer than the threshold of governance keys signed it.
         MixAndMatchError: It belongs to another log.
     """
-    payload = unseal(
-        envelope,
-        [PublicKey.parse(text) for text in governance.governance.keys],
-        payload_type=REGISTRY_TYPE,
-        threshold=governance.governance.threshold,
-    )
+    payload = _unseal_governance(envelope, governance, REGISTRY_TYPE)
     statement = decode_document(payload, RegistryStatement)
     if statement.log != governance.log:
         raise MixAndMatchError(f"this log is {governance.log!r}, the statement is of another")
     return statement
+
+
+def read_redaction(envelope: Envelope, governance: Registry) -> Redaction:
+    """Return the redaction in ``envelope``, signed by ``governance``'s threshold.
+
+    Raises:
+        MalformedError: The payload is not in the one accepted form.
+        SignatureInvalidError: Fewer than the threshold of governance keys signed it.
+        MixAndMatchError: It belongs to another log.
+    """
+    redaction = decode_document(_unseal_governance(envelope, governance, REDACTION_TYPE), Redaction)
+    if redaction.log != governance.log:
+        raise MixAndMatchError(f"this log is {governance.log!r}, the redaction is of another")
+    return redaction
 
 
 def seal_registry(
@@ -279,3 +305,12 @@ def read_publication(envelope: Envelope, publishers: list[PublicKey], log: str) 
     if names != sorted(set(names)):
         raise MalformedError("lists are written sorted, each once")
     return publication
+
+
+def _unseal_governance(envelope: Envelope, governance: Registry, payload_type: str) -> bytes:
+    return unseal(
+        envelope,
+        [PublicKey.parse(text) for text in governance.governance.keys],
+        payload_type=payload_type,
+        threshold=governance.governance.threshold,
+    )

@@ -11,15 +11,9 @@ from typing import Final
 
 from hashshare.crypto import canonical, merkle
 from hashshare.crypto.envelope import parse_envelope
-from hashshare.crypto.keys import PublicKey
 from hashshare.crypto.note import Checkpoint, NoteVerifier, verify_checkpoint
 from hashshare.domain.registry import Registry, parse_registry, verify_succession
-from hashshare.domain.statements import (
-    Publication,
-    id_of,
-    read_publication,
-    read_registry_statement,
-)
+from hashshare.domain.statements import Publication, read_registry_statement
 from hashshare.errors import (
     DigestMismatchError,
     EquivocationError,
@@ -68,24 +62,34 @@ def accept_checkpoint(
         EquivocationError: It is of a tree that does not extend the known one.
     """
     checkpoint = verify_checkpoint(note, verifier)
-    if checkpoint.size < known.size:
-        raise RollbackError(f"the log has {checkpoint.size} leaves, and had {known.size} before")
-    if checkpoint.size == known.size and checkpoint.root != known.root:
-        raise EquivocationError(f"two roots are signed for the log's size {known.size}")
-    if known.size and checkpoint.size > known.size:
+    verify_growth(known, checkpoint, proof=proof)
+    return checkpoint
+
+
+def verify_growth(old: Checkpoint, new: Checkpoint, *, proof: list[bytes] | None) -> None:
+    """Refuse a tree that does not extend the one before; both are signed by the log.
+
+    Raises:
+        RollbackError: It is smaller.
+        EquivocationError: It is another one, or ``proof`` does not show that it is not.
+    """
+    if new.size < old.size:
+        raise RollbackError(f"the log has {new.size} leaves, and had {old.size} before")
+    if new.size == old.size and new.root != old.root:
+        raise EquivocationError(f"two roots are signed for the log's size {old.size}")
+    if old.size and new.size > old.size:
         try:
             merkle.verify_consistency(
-                old_size=known.size,
-                old_root=known.root,
-                new_size=checkpoint.size,
-                new_root=checkpoint.root,
+                old_size=old.size,
+                old_root=old.root,
+                new_size=new.size,
+                new_root=new.root,
                 proof=proof or [],
             )
         except ProofInvalidError as error:
             raise EquivocationError(
-                f"the log of {checkpoint.size} leaves is not proven to extend that of {known.size}"
+                f"the log of {new.size} leaves is not proven to extend that of {old.size}"
             ) from error
-    return checkpoint
 
 
 def accept_registry(
@@ -96,9 +100,9 @@ def accept_registry(
     Args:
         envelope: The signed statement.
         document: The registry.
-        before: The version before it.
-        governance: For the first version that a client sees: a registry whose governance
-            keys, log and coalition it trusts from its enrolment.
+        before: The version before it; None if it is the first that is seen.
+        governance: Whose governance keys sign it, and whose log and coalition it is of, if
+            these are not those of ``before``.
 
     Raises:
         MalformedError: Either is not in its form.
@@ -107,7 +111,7 @@ def accept_registry(
         DigestMismatchError: ``document`` is not the one that is named.
         RegistryConflictError: It is not the version that follows ``before``.
     """
-    trusted = before or governance
+    trusted = governance or before
     if trusted is None:
         raise RuntimeError("a registry is accepted on the word of another")
     statement = read_registry_statement(parse_envelope(envelope), trusted)
@@ -124,48 +128,6 @@ def accept_registry(
     elif (registry.log, registry.coalition) != (trusted.log, trusted.coalition):
         raise MixAndMatchError("this is the registry of another coalition or log")
     return registry
-
-
-def accept_publication(
-    envelope: bytes,
-    registry: Registry,
-    *,
-    hash_set: str,
-    log_index: int,
-    inclusion: list[bytes],
-    checkpoint: Checkpoint,
-) -> AcceptedPublication:
-    """Return the publication in ``envelope``, which is in the log and by a publisher.
-
-    Args:
-        envelope: The leaf's bytes.
-        registry: In force when it was made, or later.
-        hash_set: That it has to be of.
-        log_index: Its place.
-        inclusion: Leaf to root.
-        checkpoint: Under which it is proven; accepted.
-
-    Raises:
-        ProofInvalidError: It is not in the log.
-        MalformedError: It is not in its form.
-        SignatureInvalidError: No publisher signed it.
-        MixAndMatchError: It is of another log or hash set.
-    """
-    merkle.verify_inclusion(
-        merkle.leaf_hash(envelope),
-        index=log_index,
-        size=checkpoint.size,
-        proof=inclusion,
-        root=checkpoint.root,
-    )
-    parsed = parse_envelope(envelope)
-    keys = [PublicKey.parse(text) for text in registry.publishers.keys]
-    publication = read_publication(parsed, keys, registry.log)
-    if publication.hash_set != hash_set:
-        raise MixAndMatchError(f"a publication of {publication.hash_set!r}, not {hash_set!r:.70}")
-    if publication.log_size > log_index:
-        raise MalformedError("a publication cannot cover what comes after it")
-    return AcceptedPublication(publication, id_of(parsed), log_index)
 
 
 def verify_progress(new: AcceptedPublication, old: AcceptedPublication | None) -> None:

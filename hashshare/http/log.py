@@ -4,8 +4,9 @@ from typing import Final
 
 from aiohttp import web
 
-from hashshare.crypto.tiles import parse_tile_path
+from hashshare.crypto.tiles import TILE_WIDTH, parse_tile_path
 from hashshare.domain.changes import parse_number
+from hashshare.errors import MalformedError
 from hashshare.http.context import IMMUTABLE, answer, services, wait_seconds
 from hashshare.wire.lists import ProofDocument
 
@@ -36,6 +37,17 @@ async def get_tile(request: web.Request) -> web.StreamResponse:
     """Answer with a tile of hashes, or a bundle of entries."""
     tile = parse_tile_path(request.match_info["path"])
     body = await services(request).log.tile(tile)
+    return web.Response(body=body, content_type="application/octet-stream", headers=IMMUTABLE)
+
+
+@routes.get("/v1/log/entries")
+async def get_entries(request: web.Request) -> web.StreamResponse:
+    """Answer with a bundle of ``?count=`` entries, at most 256, from ``?first=`` on."""
+    query = request.query
+    first, count = parse_number(query.get("first", "")), parse_number(query.get("count", ""))
+    if not 1 <= count <= TILE_WIDTH:
+        raise MalformedError(f"a bundle has 1 to {TILE_WIDTH} entries")
+    body = await services(request).log.entries(first, count)
     return web.Response(body=body, content_type="application/octet-stream", headers=IMMUTABLE)
 
 

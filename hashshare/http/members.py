@@ -34,6 +34,8 @@ from hashshare.wire.members import (
     RenewalRequest,
     RevocationRequest,
     SelfDocument,
+    SubmissionKeyDone,
+    SubmissionKeyRequest,
 )
 
 routes: Final = web.RouteTableDef()
@@ -69,6 +71,16 @@ async def post_renewal(request: web.Request) -> web.StreamResponse:
     )
     document = RenewalDone(certificate=issued.pem, not_after=format_time(issued.not_after))
     return answer(document, status=201)
+
+
+@routes.post("/v1/submission-keys")
+async def post_submission_key(request: web.Request) -> web.StreamResponse:
+    """Let the caller sign with another submission key, and retire the one before."""
+    body = await read_document(request, SubmissionKeyRequest)
+    approved = await services(request).membership.replace_submission_key(
+        request[PEER], new=body.new, possession=body.possession, old=body.old, now=now()
+    )
+    return answer(SubmissionKeyDone(approved=approved), status=201)
 
 
 @routes.get("/v1/members")

@@ -51,12 +51,18 @@ class LogService:
             NotFoundError: The log does not reach so far.
         """
         if tile.level is None:
-            return encode_entries(
-                await self._read(lambda log: log.read_entries(tile.first, tile.width))
-            )
+            return await self.entries(tile.first, tile.width)
         level = tile.level
         nodes = await self._read(lambda log: log.read_nodes(level, tile.first, tile.width))
         return b"".join(nodes)
+
+    async def entries(self, first: int, count: int) -> bytes:
+        """Return a bundle of leaves, as a tile of entries is.
+
+        Raises:
+            NotFoundError: The log does not reach so far.
+        """
+        return encode_entries(await self._read(lambda log: log.read_entries(first, count)))
 
     async def entry(self, index: int) -> bytes:
         """Return one leaf's bytes.

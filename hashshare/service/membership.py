@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-import msgspec
 import structlog
 
 from hashshare.crypto import canonical
@@ -188,6 +187,42 @@ class MembershipService:
         _LOG.info("certificate renewed", member=peer.member)
         return issued
 
+    async def replace_submission_key(
+        self, peer: Peer, *, new: str, possession: bytes, old: str, now: datetime
+    ) -> bool:
+        """Take another submission key for the member that asks, and retire the old one.
+
+        Idempotent: the answer may have been lost.
+
+        Returns:
+            Whether it is in force; else an admin has to approve it, and retire the old one.
+
+        Raises:
+            KeyUnsafeError: The key is not acceptable, or its possession not proven.
+            MalformedError: A key is not in its form.
+            NotFoundError: The member has not the old key.
+        """
+        public = PublicKey.parse(new)
+        fingerprint = peer.certificate.fingerprint
+        verify_possession(
+            public, possession, member=peer.member, origin=self.trust.log, context=fingerprint
+        )
+        registry = (await self.registries.current()).registry
+        member = registry.member(peer.member)
+        if old not in {*member.submission_keys, *member.retired_keys}:
+            raise NotFoundError("the key to be replaced is not one of this member")
+        _verify_may_enrol(registry, peer.member, public)
+        async with transaction(self.pool) as connection:
+            repository = MembersRepository(connection)
+            known = await repository.read_enrolments(peer.member)
+            if public.text not in {row.submission_key for row in known}:
+                await repository.append_enrolment(
+                    public.text, peer.member, fingerprint=fingerprint, now=now
+                )
+        approved, _ = await self._approve(peer.member, public, now, instead_of=old)
+        _LOG.info("submission key replaced", member=peer.member, approved=approved)
+        return approved
+
     async def register(self, issued: Issued, *, member: MemberId, label: str) -> None:
         """Record a certificate that was issued offline, such as the first admin's."""
         async with transaction(self.pool) as connection:
@@ -229,7 +264,8 @@ class MembershipService:
             NotFoundError: No such member.
         """
         registry = (await self.registries.current()).registry
-        listed = set(registry.member(member).submission_keys)
+        found = registry.member(member)
+        listed = {*found.submission_keys, *found.retired_keys}
         async with snapshot(self.pool) as connection:
             repository = MembersRepository(connection)
             enrolled = await repository.read_enrolments(member)
@@ -278,21 +314,23 @@ class MembershipService:
         return issued
 
     async def _approve(
-        self, member: MemberId, public: PublicKey, now: datetime
+        self, member: MemberId, public: PublicKey, now: datetime, instead_of: str | None = None
     ) -> tuple[bool, int]:
         """List the key in the registry, if this server may; else an admin has to."""
         for _ in range(_ATTEMPTS):
             registry = (await self.registries.current()).registry
             keys = registry.member(member).submission_keys
-            if public.text in keys:
+            if public.text in keys and instead_of not in keys:
                 return True, registry.version
             if self.governance_key is None or registry.governance.threshold > 1:
                 return False, registry.version
-            changed = with_submission_key(registry, member, public)
+            # An admin may have retired the old one before.
+            retiring = instead_of if instead_of in keys else None
+            changed = registry.with_submission_key(member, public.text, instead_of=retiring)
             envelope, document = seal_registry(
                 changed,
                 [self.governance_key],
-                reason=f"enrolment of {member}",
+                reason=f"enrolment of a key of {member}",
                 created_at=format_time(now),
             )
             try:
@@ -301,13 +339,6 @@ class MembershipService:
                 continue
             return True, appended.version
         raise UnavailableError("the registry is changing, try again")
-
-
-def with_submission_key(registry: Registry, member: MemberId, public: PublicKey) -> Registry:
-    """Return the next registry, in which a member has one more submission key."""
-    known = registry.member(member)
-    keys = (*known.submission_keys, public.text)
-    return registry.with_member(member, msgspec.structs.replace(known, submission_keys=keys))
 
 
 def _verify_invitation(row: InvitationRow | None, used_by: bytes, now: datetime) -> InvitationRow:
@@ -328,10 +359,13 @@ def _verify_may_enrol(registry: Registry, member: MemberId, public: PublicKey) -
         raise SuspendedError(f"member {member} is not active")
     listed = {*registry.governance.keys, *registry.publishers.keys}
     for other_id, other in registry.members.items():
+        listed.update(other.retired_keys)
         if other_id != member:
             listed.update(other.submission_keys)
     if public.text in listed:
-        raise KeyUnsafeError("this key is listed already, for another purpose or member")
+        raise KeyUnsafeError(
+            "this key is listed already: for another purpose or member, or as retired"
+        )
 
 
 def _verify_label(label: str) -> None:

@@ -264,7 +264,13 @@ class Publisher:
         statement = edition.to_statement(states, format_time(self._clock()))
         envelope = seal(encode_document(statement), PUBLICATION_TYPE, [self._key])
         # The last lock, and the shortest.
-        place = await LogRepository(connection).append(
+        log = LogRepository(connection)
+        await log.lock()
+        # A publication stands under the registry at its own place, whose publisher signs it.
+        in_force = await RegistryRepository(connection).read_version()
+        if in_force != edition.registry.version:
+            raise ConflictError("the registry has moved on while a version was made")
+        place = await log.append(
             envelope.encode(), statement_id=id_of(envelope), payload_type=PUBLICATION_TYPE
         )
         row = PublicationRow(

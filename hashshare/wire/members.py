@@ -120,6 +120,24 @@ class RenewalRequest(WireDocument):
     label: str | None = Field(default=None, max_length=64)
 
 
+class SubmissionKeyRequest(WireDocument):
+    """Asks to sign submissions with another key from now on.
+
+    Attributes:
+        possession: Signature of the new key over member, log and certificate.
+    """
+
+    old: str = Field(max_length=64)
+    new: str = Field(max_length=64)
+    possession: Base64
+
+
+class SubmissionKeyDone(WireDocument):
+    """Says whether the new key is in force, or waits for an admin."""
+
+    approved: bool
+
+
 class RenewalDone(WireDocument):
     """The new certificate."""
 

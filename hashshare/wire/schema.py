@@ -30,6 +30,7 @@ SIGNED: Final[dict[str, Any]] = {
     "submission": statements.Submission,
     "registry-statement": statements.RegistryStatement,
     "publication": statements.Publication,
+    "redaction": statements.Redaction,
     "registry": registry.Registry,
     "trust": joining.Trust,
     "invitation": joining.Invitation,
@@ -130,6 +131,13 @@ OPERATIONS: Final = (
     ),
     Operation("get", "/v1/log/checkpoint", "The newest checkpoint", "text/plain", headers=_WAIT),
     Operation("get", "/v1/log/tile/{path}", "A tile (C2SP tlog-tiles)", OCTETS),
+    Operation(
+        "get",
+        "/v1/log/entries",
+        "A bundle of up to 256 leaves",
+        OCTETS,
+        query=("first", "count"),
+    ),
     Operation("get", "/v1/log/entries/{index}", "One leaf", DSSE),
     Operation(
         "get",
@@ -144,6 +152,14 @@ OPERATIONS: Final = (
         "Proof that the log only grew",
         lists.ProofDocument,
         query=("old", "new"),
+    ),
+    Operation(
+        "post",
+        "/v1/submission-keys",
+        "Sign with another submission key from now on",
+        members.SubmissionKeyDone,
+        members.SubmissionKeyRequest,
+        status=201,
     ),
     Operation(
         "post",

@@ -48,6 +48,11 @@ class Scene:
             (pushed,) = await acme.push("csam", records(*numbers))
         return await self.federation.published(pushed.log_index + 1)
 
+    async def version(self) -> int:
+        """Return the latest version that the server has."""
+        version: int = await self.federation.pool.fetchval("SELECT max(version) FROM publication")
+        return version
+
     async def refused(self, attack: Attack, error: type[HashshareError]) -> HashshareError:
         """Pull under attack: it is refused, changes nothing, and harms no later pull."""
         before = self.held()
@@ -65,9 +70,9 @@ class Scene:
         """Return all that the victim's replica says."""
         path = self.relay.profile.replica_path
         if not path.exists():
-            return ([], [None] * 4, [])
+            return ([], [None] * 2, [])
         with Replica.open(path, readonly=True) as replica, replica.reading() as reading:
-            names = ("checkpoint", "registry", "publication/csam", "log_index/csam")
+            names = ("publication/csam", "log_index/csam")
             contents = (
                 [list(chunk.entries()) for chunk in reading.entries(LIST)]
                 if reading.find(LIST)

@@ -6,16 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hashshare.crypto import merkle
-from hashshare.crypto.envelope import parse_envelope, seal
+from hashshare.crypto.envelope import seal
 from hashshare.crypto.keys import PrivateKey
 from hashshare.crypto.note import Checkpoint, NoteSigner, sign_checkpoint
 from hashshare.domain.documents import encode_document
 from hashshare.domain.hashes import HashAlgorithm
-from hashshare.domain.registry import Keys, Registry
 from hashshare.domain.statements import (
     NO_PREVIOUS,
     PUBLICATION_TYPE,
-    REGISTRY_TYPE,
     Publication,
     PublishedList,
     id_of,
@@ -24,7 +22,6 @@ from hashshare.domain.trust import (
     NEVER,
     AcceptedPublication,
     accept_checkpoint,
-    accept_publication,
     verify_progress,
 )
 from hashshare.errors import (
@@ -32,7 +29,6 @@ from hashshare.errors import (
     HashshareError,
     MalformedError,
     MixAndMatchError,
-    ProofInvalidError,
     RollbackError,
     SignatureInvalidError,
     VerificationError,
@@ -201,104 +197,6 @@ def publication(**fields: object) -> Publication:
     """A publication that differs in some fields."""
     replaced: Publication = msgspec.structs.replace(PUBLICATION, **fields)
     return replaced
-
-
-REGISTRY = Registry(
-    coalition="Coalition",
-    log=LOG,
-    version=1,
-    governance=Keys(keys=(GOVERNOR.public.text,)),
-    publishers=Keys(keys=(PUBLISHER.public.text,)),
-)
-
-
-def published(
-    key: PrivateKey = PUBLISHER,
-    kind: str = PUBLICATION_TYPE,
-    *,
-    index: int = 4,
-    size: int = 7,
-    **fields: object,
-) -> tuple[bytes, list[bytes], Checkpoint]:
-    """A leaf of the log with its proof, and the checkpoint over it."""
-    envelope = seal(encode_document(publication(**fields)), kind, [key]).encode()
-    leaves = [*LEAVES[:index], envelope, *LEAVES[index + 1 : size]]
-    proof = proof_of(leaves, merkle.inclusion_ranges(index, size))
-    return envelope, proof, checkpoint(size, leaves)
-
-
-def accept(
-    leaf: tuple[bytes, list[bytes], Checkpoint], index: int = 4, hash_set: str = "csam"
-) -> AcceptedPublication:
-    """Accept it as a client does."""
-    envelope, proof, under = leaf
-    return accept_publication(
-        envelope,
-        REGISTRY,
-        hash_set=hash_set,
-        log_index=index,
-        inclusion=proof,
-        checkpoint=under,
-    )
-
-
-@given(st.integers(4, 20), st.integers(1, 20))
-def test_a_publication_in_the_log_is_accepted(index: int, more: int) -> None:
-    """Wherever it is, behind what it covers."""
-    leaf = published(index=index, size=index + more)
-    found = accept(leaf, index)
-
-    assert found.publication == PUBLICATION
-    assert (found.statement_id, found.log_index) == (id_of(parse_envelope(leaf[0])), index)
-
-
-@pytest.mark.parametrize(
-    ("leaf", "error"),
-    [
-        (published(STRANGER), SignatureInvalidError),
-        (published(GOVERNOR), SignatureInvalidError),
-        (published(hash_set="terror"), MixAndMatchError),
-        (published(log="other.example/log"), MixAndMatchError),
-        (published(kind=REGISTRY_TYPE), MalformedError),
-        (published(log_size=5), MalformedError),
-        (published(version=0), MalformedError),
-        (published(lists=PUBLICATION.lists * 2), MalformedError),
-    ],
-    ids=["stranger", "governor", "hash set", "log", "type", "covers itself", "version", "twice"],
-)
-def test_a_publication_that_is_in_the_log_but_not_the_one_is_refused(
-    leaf: tuple[bytes, list[bytes], Checkpoint], error: type[HashshareError]
-) -> None:
-    """Being in the log makes nothing true."""
-    with pytest.raises(error):
-        accept(leaf)
-
-
-def test_a_publication_is_not_taken_for_another_hash_set() -> None:
-    """A genuine one of csam does not answer for terror."""
-    with pytest.raises(MixAndMatchError):
-        accept(published(), hash_set="terror")
-
-
-@given(st.data())
-def test_a_publication_that_is_not_in_the_log_is_refused(data: st.DataObject) -> None:
-    """Another place, another proof, another tree, or another leaf."""
-    size = data.draw(st.integers(5, 20))
-    envelope, proof, under = published(size=size)
-    place = data.draw(st.integers(0, len(proof) - 1))
-    flipped = proof.copy()
-    flipped[place] = bytes([proof[place][0] ^ 1]) + proof[place][1:]
-    elsewhere = data.draw(st.integers(0, size).filter(lambda n: n != 4))
-
-    for wrong in (proof[:-1], [*proof, proof[0]], flipped):
-        with pytest.raises(ProofInvalidError):
-            accept((envelope, wrong, under))
-    with pytest.raises(ProofInvalidError):
-        accept((envelope, proof, under), elsewhere)
-    with pytest.raises(ProofInvalidError):
-        accept((envelope, proof, checkpoint(size)))
-    with pytest.raises(ProofInvalidError):
-        accept((published(version=2)[0], proof, under))
 
 
 def held(log_index: int = 4, **fields: object) -> AcceptedPublication:

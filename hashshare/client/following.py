@@ -1,0 +1,197 @@
+"""Following the log: from a checkpoint to verified statements, all of them and in order.
+
+Source: docs/protocol.md, "Pulling", steps 1 to 4.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from hashshare.client.evidence import keep_evidence
+from hashshare.client.logbook import Logbook, Position
+from hashshare.client.profile import Profile
+from hashshare.client.session import Session
+from hashshare.crypto.note import Checkpoint, parse_checkpoint, parse_note, verify_checkpoint
+from hashshare.crypto.tiles import TILE_WIDTH, Tile, decode_entries
+from hashshare.domain.history import History, Logged, named_documents
+from hashshare.domain.statements import Submission
+from hashshare.domain.trust import NEVER, verify_growth
+from hashshare.errors import (
+    EquivocationError,
+    NotFoundError,
+    ProofInvalidError,
+    RollbackError,
+    UnavailableError,
+)
+from hashshare.wire.lists import ProofDocument
+from hashshare.wire.members import RegistryDocument
+
+MAX_NOTE_BYTES: Final = 65_536
+MAX_TILE_BYTES: Final = TILE_WIDTH * 65_537
+_ATTEMPTS: Final = 8
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class FollowProgress:
+    """How far the log is read: plain numbers, to be looked at whenever one likes."""
+
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """Follows the log for one member, and remembers in its logbook what it verified."""
+
+    profile: Profile
+    session: Session
+    logbook: Logbook
+    progress: FollowProgress = field(default_factory=FollowProgress)
+    clock: Callable[[], datetime] = _now
+
+    async def follow(self) -> Position:
+        """Read the log up to its newest checkpoint, and return what it comes to, verified.
+
+        Raises:
+            SignatureInvalidError: The checkpoint, or a statement, is not signed as it must be.
+            RollbackError: The log is shorter than it was.
+            EquivocationError: It is another log than it was; the evidence is kept.
+            ProofInvalidError: The leaves are not those that the checkpoint signs.
+            MalformedError: Something is not in its form.
+            UnavailableError: The server cannot be reached.
+        """
+        for _ in range(_ATTEMPTS):
+            known = self.logbook.position(self.profile.trust)
+            note = await self._fetch_checkpoint()
+            position = await self._grow(known, note)
+            if position is not None:
+                return position
+        raise UnavailableError("other processes of this profile keep following the log; try again")
+
+    async def _fetch_checkpoint(self) -> bytes:
+        _, note = await self.session.request("GET", "/v1/log/checkpoint", max_bytes=MAX_NOTE_BYTES)
+        return note
+
+    async def _grow(self, known: Position, note: bytes) -> Position | None:
+        """Return the position at the checkpoint in ``note``; None if another process was faster."""
+        # 1. The log signed it.
+        offered = verify_checkpoint(note, self.profile.trust.log_verifier)
+        before = _checkpoint_of(known.note)
+        if offered.size < before.size:
+            await self._verify_prefix(offered, before, known.note, note)
+            return known
+        if offered.size == before.size and offered.root != before.root:
+            raise self._forked("two roots are signed for one size of the log", known.note, note)
+        # 2. to 4. Every leaf in between is read, and all leaves give the signed root.
+        base = known.history.size
+        own = [
+            (logged.statement_id, logged.index)
+            async for logged in self._read(known.history, offered.size)
+            if self._is_own(logged)
+        ]
+        if known.history.frontier.root() != offered.root:
+            await self._explain(before, offered, known.note, note)
+        position = Position(known.history, note)
+        return position if self.logbook.advance(position, own, base=base) else None
+
+    async def _read(self, history: History, size: int) -> AsyncIterator[Logged]:
+        """Read the leaves up to ``size`` into ``history``, and yield what they say."""
+        self.progress.done, self.progress.total = history.size, size
+        while history.size < size:
+            leaves = await self._fetch_leaves(history.size, size)
+            documents = await self._fetch_registries(leaves)
+            # A signature a leaf: some milliseconds for a tile, too long for the event loop.
+            for logged in await asyncio.to_thread(history.extend, leaves, documents):
+                yield logged
+            self.progress.done = history.size
+
+    async def _fetch_leaves(self, first: int, size: int) -> list[bytes]:
+        tile = Tile(None, first // TILE_WIDTH)
+        count = min(size, tile.first + TILE_WIDTH) - first
+        # A whole tile never changes, and may come from a cache; the rest is asked for as it is.
+        path = f"/v1/log/entries?first={first}&count={count}"
+        if count == TILE_WIDTH:
+            path = f"/v1/log/tile/{tile.path()}"
+        _, body = await self.session.request("GET", path, max_bytes=MAX_TILE_BYTES)
+        return decode_entries(body, count=count)
+
+    async def _fetch_registries(self, leaves: list[bytes]) -> dict[str, bytes]:
+        documents = {}
+        for version, named in named_documents(leaves):
+            fetched = await self.session.get(f"/v1/registry/{version}", RegistryDocument)
+            documents[named.sha256] = fetched.document
+        return documents
+
+    def _is_own(self, logged: Logged) -> bool:
+        statement = logged.statement
+        return (
+            isinstance(statement, Submission)
+            and statement.key_id in self.profile.submission_key_ids()
+        )
+
+    async def _verify_prefix(
+        self, offered: Checkpoint, known: Checkpoint, known_note: bytes, note: bytes
+    ) -> None:
+        """Refuse a checkpoint smaller than the known one, unless the server has seen that too.
+
+        One of several servers may lag behind another by a moment.
+        """
+        try:
+            proof = await self._prove(offered, known)
+        except NotFoundError as error:
+            raise RollbackError(
+                f"the log has {offered.size} leaves, and had {known.size} before"
+            ) from error
+        try:
+            verify_growth(offered, known, proof=proof)
+        except EquivocationError as error:
+            raise self._forked(str(error), known_note, note) from error
+
+    async def _explain(
+        self, known: Checkpoint, offered: Checkpoint, known_note: bytes, note: bytes
+    ) -> None:
+        """Raise what it means that the leaves do not give the signed root.
+
+        Raises:
+            EquivocationError: The log does not extend the one that is known.
+            ProofInvalidError: It does, so that only the leaves that were given are wrong.
+        """
+        try:
+            proof = await self._prove(known, offered) if known.size else None
+            verify_growth(known, offered, proof=proof)
+        except (EquivocationError, NotFoundError) as error:
+            raise self._forked(str(error), known_note, note) from error
+        raise ProofInvalidError("the leaves that were given are not those of the signed log")
+
+    async def _prove(self, old: Checkpoint, new: Checkpoint) -> list[bytes]:
+        path = f"/v1/log/consistency?old={old.size}&new={new.size}"
+        return (await self.session.get(path, ProofDocument, max_bytes=MAX_NOTE_BYTES)).proof
+
+    def keep_fork(
+        self, error: EquivocationError, notes: Sequence[bytes] = (), leaves: Sequence[bytes] = ()
+    ) -> None:
+        """Keep what shows a fork in a file, which the error then names."""
+        path = keep_evidence(
+            self.profile.folder,
+            reason=str(error),
+            log=self.profile.trust.log,
+            notes=notes,
+            leaves=leaves,
+        )
+        error.add_note(f"evidence: {path}")
+
+    def _forked(self, reason: str, *notes: bytes) -> EquivocationError:
+        error = EquivocationError(reason)
+        self.keep_fork(error, notes)
+        return error
+
+
+def _checkpoint_of(note: bytes) -> Checkpoint:
+    """Return the checkpoint of a note that was verified when it was written."""
+    return parse_checkpoint(parse_note(note).text) if note else NEVER
