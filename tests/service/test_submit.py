@@ -329,8 +329,8 @@ async def test_a_revoked_key_is_refused(running: Running) -> None:
     envelope = acme(running).sign(await running.store([assertion(3)]), Operation.ASSERT)
     registry = (await running.registries.current()).registry
     key = PrivateKey.generate().public.text
-    rotated = msgspec.structs.replace(registry.members[ACME], submission_keys=(key,))
-    await running.change_registry(registry.with_member(ACME, rotated))
+    (old,) = registry.members[ACME].submission_keys
+    await running.change_registry(registry.with_submission_key(ACME, key, instead_of=old))
 
     await refuse(running, SignatureInvalidError, envelope.encode())
 
