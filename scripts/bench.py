@@ -164,6 +164,7 @@ def measure(folder: Path, count: int, change: int) -> list[Row]:
         for name, number in (("all of it", count), (f"{change} more", change)):
             rows += _push_and_pull(folder, name, number, acme, beta)
         rows += asyncio.run(_publish_when_quiet(acme))
+        rows += _audit(admin, count)
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)
@@ -171,6 +172,15 @@ def measure(folder: Path, count: int, change: int) -> list[Row]:
     rows.append(Row("server, peak memory", peak.server / MIB, "MiB"))
     rows.append(Row("PostgreSQL, peak memory of its own", peak.database / MIB, "MiB"))
     return rows
+
+
+def _audit(admin: Path, count: int) -> list[Row]:
+    taken, memory = timed("audit", profile=admin)
+    return [
+        Row("audit by replay, from the first leaf", taken, "s"),
+        Row("audit by replay, rate", count / taken, "hashes/s"),
+        Row("audit by replay, client's peak memory", memory / MIB, "MiB"),
+    ]
 
 
 def _push_and_pull(folder: Path, name: str, count: int, acme: Path, beta: Path) -> list[Row]:

@@ -19,7 +19,7 @@ _MODULES: Final = {
     "members": {"member"},
     "hash_sets": {"hash-set", "view"},
     "pushing": {"push", "withdraw", "dispute"},
-    "auditing": {"checkpoint", "compare", "chain"},
+    "auditing": {"checkpoint", "compare", "audit", "chain"},
     "pulling": {"pull", "lookup", "provenance", "export", "replica"},
 }
 """Each module of commands, in the order of ``--help``, and what it registers."""

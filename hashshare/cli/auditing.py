@@ -1,4 +1,4 @@
-"""Commands that hold the server to its word: checkpoint, compare, chain."""
+"""Commands that hold the server to its word: checkpoint, compare, audit, chain."""
 
 import sys
 from typing import Annotated
@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from hashshare.cli.options import Json, ProfileOption, load_profile
-from hashshare.cli.output import EXIT_CODES, output, run
+from hashshare.cli.output import EXIT_CODES, ExitCode, output, run, shown
 from hashshare.client import Client
 from hashshare.client.compare import Shown
+from hashshare.client.findings import Report, Verdict
 
 chain = typer.Typer(
     name="chain", help="Your own submissions, as the log has them.", no_args_is_help=True
@@ -22,11 +23,11 @@ def checkpoint(*, profile: ProfileOption = None, as_json: Json = False) -> None:
         async with Client(load_profile(profile)) as client:
             return client.comparison.own() or await client.comparison.newest()
 
-    (shown,) = run(work())
+    (newest,) = run(work())
     if output.as_json:
-        output.record(_fields(shown) | {"note": shown.note.decode()})
+        output.record(_fields(newest) | {"note": newest.note.decode()})
         return
-    sys.stdout.write(shown.note.decode())
+    sys.stdout.write(newest.note.decode())
 
 
 def compare(
@@ -46,24 +47,79 @@ def compare(
     async def work() -> list[Shown]:
         async with Client(load_profile(profile)) as client:
             comparison = client.comparison
-            shown = comparison.own()
+            found = comparison.own()
             for source in sources:
-                shown += await comparison.read(source)
-            return await comparison.verify(shown)
+                found += await comparison.read(source)
+            return await comparison.verify(found)
 
-    for shown in run(work()):
-        fields = _fields(shown)
-        output.record(fields, text=f"{shown.source}: {shown.checkpoint.size} leaves")
+    for found in run(work()):
+        text = f"{found.source}: {found.checkpoint.size} leaves"
+        output.record(_fields(found), text=text)
     output.say("all of one history")
 
 
-def _fields(shown: Shown) -> dict[str, object]:
+def _fields(found: Shown) -> dict[str, object]:
     return {
-        "source": shown.source,
-        "log": shown.checkpoint.origin,
-        "size": shown.checkpoint.size,
-        "root": shown.checkpoint.root.hex(),
+        "source": found.source,
+        "log": found.checkpoint.origin,
+        "size": found.checkpoint.size,
+        "root": found.checkpoint.root.hex(),
     }
+
+
+def audit(
+    *,
+    again: Annotated[
+        bool, typer.Option("--again", help="Begin anew, not where the last audit ended.")
+    ] = False,
+    profile: ProfileOption = None,
+    as_json: Json = False,
+) -> None:
+    """Replay the log and its batches, and compare every published list; 3 if one differs.
+
+    Signatures and chains are verified for all; lists, where you may read every batch: auditors
+    and admins may. What was done is kept below the profile, so that it goes on after an
+    interruption.
+    """
+
+    async def work() -> Report:
+        async with Client(load_profile(profile)) as client:
+            auditor = client.auditor
+            if again:
+                auditor.delete()
+            progress = auditor.progress
+            with shown(
+                lambda: (f"{progress.records:,} records", progress.leaf, progress.size, False)
+            ):
+                return await auditor.audit()
+
+    report = run(work())
+    if output.as_json:
+        output.record(report.to_fields())
+    else:
+        _tell_report(report)
+    if report.differs:
+        raise typer.Exit(ExitCode.NOT_VERIFIED)
+
+
+def _tell_report(report: Report) -> None:
+    output.say(
+        f"{report.log}: {report.size:,} leaves, {report.submissions:,} submissions,"
+        f" {report.records:,} records"
+    )
+    for name, standing in sorted(report.hash_sets.items()):
+        if standing.verdict is Verdict.AGREED:
+            output.say(f"{name}: agreed up to version {standing.agreed_version}")
+            continue
+        output.say(
+            f"{name}: {standing.verdict} at leaf {standing.leaf} ({standing.statement_id[:16]}…):"
+            f" {standing.reason}; agreed up to version {standing.agreed_version}"
+        )
+        for list_name, buckets in sorted(standing.differing.items()):
+            where = ", ".join(map(str, buckets[:20])) or "not known"
+            output.say(f"  {list_name}: buckets {where}")
+    for batch in report.redactions:
+        output.say(f"redacted: batch {batch}")
 
 
 @chain.command(epilog=f"Example: hashshare chain show --json\n\n{EXIT_CODES}")
@@ -111,4 +167,5 @@ def register(app: typer.Typer) -> None:
         epilog="Example: hashshare compare theirs.checkpoint https://witness.example.org:8451"
         f"\n\n{EXIT_CODES}"
     )(compare)
+    app.command(epilog=f"Example: hashshare audit --json > audit.json\n\n{EXIT_CODES}")(audit)
     app.add_typer(chain)

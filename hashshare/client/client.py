@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from hashshare.client.admin import Admin
+from hashshare.client.audit import Auditor
 from hashshare.client.chain import Chain
 from hashshare.client.compare import Comparison
 from hashshare.client.enrol import renew, replace_submission_key
@@ -94,6 +95,11 @@ class Client:
     def comparison(self) -> Comparison:
         """Comparing what this profile was shown with what others were."""
         return Comparison(self.profile, self.session, self._follower.logbook)
+
+    @property
+    def auditor(self) -> Auditor:
+        """Audit by replay, in the folder ``audit`` of the profile."""
+        return Auditor(self._follower, self.profile.folder / "audit")
 
     async def follow(self) -> int:
         """Read and verify the log up to its newest checkpoint; return its size."""

@@ -104,14 +104,15 @@ class Follower:
         """Read the leaves up to ``size`` into ``history``, and yield what they say."""
         self.progress.done, self.progress.total = history.size, size
         while history.size < size:
-            leaves = await self._fetch_leaves(history.size, size)
-            documents = await self._fetch_registries(leaves)
+            leaves = await self.fetch_leaves(history.size, size)
+            documents = await self.fetch_registries(leaves)
             # A signature a leaf: some milliseconds for a tile, too long for the event loop.
             for logged in await asyncio.to_thread(history.extend, leaves, documents):
                 yield logged
             self.progress.done = history.size
 
-    async def _fetch_leaves(self, first: int, size: int) -> list[bytes]:
+    async def fetch_leaves(self, first: int, size: int) -> list[bytes]:
+        """Return some leaves from ``first`` on, at most up to ``size``; not verified."""
         tile = Tile(None, first // TILE_WIDTH)
         count = min(size, tile.first + TILE_WIDTH) - first
         # A whole tile never changes, and may come from a cache; the rest is asked for as it is.
@@ -121,7 +122,8 @@ class Follower:
         _, body = await self.session.request("GET", path, max_bytes=MAX_TILE_BYTES)
         return decode_entries(body, count=count)
 
-    async def _fetch_registries(self, leaves: list[bytes]) -> dict[str, bytes]:
+    async def fetch_registries(self, leaves: list[bytes]) -> dict[str, bytes]:
+        """Return the registries that leaves name, by digest; not verified."""
         documents = {}
         for version, named in named_documents(leaves):
             fetched = await self.session.get(f"/v1/registry/{version}", RegistryDocument)

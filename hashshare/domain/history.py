@@ -93,6 +93,7 @@ class _State(Document, frozen=True):
     registry_indexes: tuple[Count, ...]
     chains: dict[Id, _Chain]
     publications: dict[Id, _Published]
+    redactions: dict[Digest, Count]
 
 
 @dataclass(slots=True)
@@ -107,6 +108,7 @@ class History:
         registry_indexes: The leaf of each version of the registry, the first one first.
         chains: Each member's last submission.
         publications: The latest of each hash set.
+        redactions: Digests of the batches that were deleted, each with the leaf that says so.
     """
 
     trust: Trust
@@ -116,6 +118,7 @@ class History:
     registry_indexes: list[int] = field(default_factory=list)
     chains: dict[MemberId, ChainHead] = field(default_factory=dict)
     publications: dict[HashSetId, AcceptedPublication] = field(default_factory=dict)
+    redactions: dict[str, int] = field(default_factory=dict)
     _envelopes: dict[HashSetId, bytes] = field(default_factory=dict)
 
     @property
@@ -194,6 +197,7 @@ class History:
                 )
                 for hash_set, accepted in self.publications.items()
             },
+            redactions=self.redactions,
         )
         return encode_document(state)
 
@@ -212,6 +216,7 @@ class History:
             registry_document=registry,
             registry_indexes=list(state.registry_indexes),
             chains={MemberId(m): ChainHead(c.sequence, c.last_id) for m, c in state.chains.items()},
+            redactions=dict(state.redactions),
         )
         for name, published in state.publications.items():
             envelope = parse_envelope(published.envelope.encode())
@@ -235,6 +240,7 @@ class History:
                 statement = self._read_publication(leaf, envelope)
             case kind if kind == REDACTION_TYPE:
                 statement = read_redaction(envelope, self._in_force())
+                self.redactions[statement.batch] = self.size
             case kind:
                 raise MalformedError(f"no statement of the log: {kind!r:.80}")
         logged = Logged(self.size, id_of(envelope), statement)

@@ -25,7 +25,7 @@ from hashshare.domain.documents import (
 )
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.names import HashSetId, ListName, MemberId, ViewId, parse_id
-from hashshare.domain.policy import View
+from hashshare.domain.policy import QuorumOf, View
 from hashshare.errors import (
     AlreadyExistsError,
     KeyUnsafeError,
@@ -299,6 +299,19 @@ def verify_succession(old: Registry, new: Registry) -> None:
             raise MalformedError("a hash set cannot be deleted")
         if not set(hash_set.algorithms) <= set(successor.algorithms):
             raise MalformedError("an algorithm cannot be taken out of a hash set")
+
+
+def is_reformed(view_id: ViewId, hash_set: HashSetId, *, old: Registry, new: Registry) -> bool:
+    """Return whether a view may make something else of hashes that no submission touched."""
+    before = old.hash_set(hash_set).views.get(view_id)
+    after = new.hash_set(hash_set).views[view_id]
+    if before != after:
+        return True
+    # A member that is new in the registry has asserted nothing before.
+    return after.quorum_of is QuorumOf.JURISDICTIONS and any(
+        new.members[member_id].jurisdiction != member.jurisdiction
+        for member_id, member in old.members.items()
+    )
 
 
 def _verify_retirement(old: Member, new: Member, version: int) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,6 @@ from hashshare.domain.names import MemberId
 from hashshare.domain.registry import Role
 from hashshare.domain.statements import BatchManifest
 from hashshare.errors import (
-    BatchFaultsError,
     DigestMismatchError,
     MalformedError,
     NotFoundError,
@@ -23,8 +22,8 @@ from hashshare.service.registry import RegistryService
 from hashshare.storage.blobs import BlobKind, Blobs
 from hashshare.storage.database import Pool, snapshot
 from hashshare.storage.submissions import SubmissionRepository
-from hashshare.wire.batch import BatchRules, parse_batch
-from hashshare.wire.compression import Inflater, inflate
+from hashshare.wire.batch import BatchRules, read_batch
+from hashshare.wire.compression import Inflater
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,41 +124,9 @@ class BatchService:
             UnavailableError: It cannot be read now.
         """
         compressed = self.blobs.read_blocking(BlobKind.BATCH, manifest.sha256)
-        plain = _Measured(inflate(compressed, max_bytes=self.limits.max_bytes))
-        try:
-            columns = parse_batch(plain, rules)
-        except BatchFaultsError:
-            # Other bytes than announced would have other faults.
-            plain.verify(manifest)
-            raise
-        plain.verify(manifest)
-        return prepare_batch(columns)
-
-
-class _Measured:
-    """Passes bytes on, and counts and digests them."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._digest = hashlib.sha256()
-        self._size = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._chunks:
-            self._digest.update(chunk)
-            self._size += len(chunk)
-            yield chunk
-
-    def verify(self, manifest: BatchManifest) -> None:
-        """Read what is left, and refuse bytes that are not the announced ones."""
-        for _ in self:
-            pass
-        if self._size != manifest.size:
-            raise DigestMismatchError(
-                f"the statement announces {manifest.size} bytes, the batch has {self._size}"
-            )
-        if self._digest.hexdigest() != manifest.sha256:
-            raise DigestMismatchError("the stored batch does not have its digest any more")
+        return prepare_batch(
+            read_batch(compressed, manifest, rules, max_bytes=self.limits.max_bytes)
+        )
 
 
 class _Inflating:

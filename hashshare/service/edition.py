@@ -8,8 +8,8 @@ from typing import Final
 
 from hashshare.domain.changes import Change, Version
 from hashshare.domain.names import HashSetId, ListName, ViewId
-from hashshare.domain.policy import QuorumOf, View
-from hashshare.domain.registry import Registry
+from hashshare.domain.policy import View
+from hashshare.domain.registry import Registry, is_reformed
 from hashshare.domain.statements import NO_PREVIOUS, Publication, PublishedList
 from hashshare.replica import Writing
 from hashshare.service.worker import Worker
@@ -119,19 +119,6 @@ def is_due(state: HashSetState, old: Registry | None, new: Registry) -> bool:
         return True
     return any(
         is_reformed(ViewId(view), state.hash_set, old=old, new=new) for view in hash_set.views
-    )
-
-
-def is_reformed(view_id: ViewId, hash_set: HashSetId, *, old: Registry, new: Registry) -> bool:
-    """Return whether a view may make something else of hashes that no submission touched."""
-    before = old.hash_set(hash_set).views.get(view_id)
-    after = new.hash_set(hash_set).views[view_id]
-    if before != after:
-        return True
-    # A member that is new in the registry has asserted nothing before.
-    return after.quorum_of is QuorumOf.JURISDICTIONS and any(
-        new.members[member_id].jurisdiction != member.jurisdiction
-        for member_id, member in old.members.items()
     )
 
 

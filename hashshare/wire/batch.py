@@ -7,6 +7,7 @@ fails is read line by line, to tell what is wrong with it.
 Source: docs/protocol.md, "Batches".
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from hashshare.domain.hashes import HashAlgorithm, parse_algorithm, parse_value
 from hashshare.domain.names import RECORD_PATTERN
 from hashshare.domain.policy import Basis, DisputeReason, Media
 from hashshare.domain.records import AssertRecord, Record, WithdrawRecord
-from hashshare.domain.statements import Operation
-from hashshare.errors import BatchFaultsError, Fault, MalformedError
+from hashshare.domain.statements import BatchManifest, Operation
+from hashshare.errors import BatchFaultsError, DigestMismatchError, Fault, MalformedError
 from hashshare.wire.collect import Collector, Faults, Rows
+from hashshare.wire.compression import inflate
 
 FORMAT: Final = "hashshare-batch/1"
 SALT_BYTES: Final = 32
@@ -93,6 +95,60 @@ def parse_batch(chunks: Iterable[bytes], rules: BatchRules) -> BatchColumns:
     for chunk in chunks:
         parser.feed(chunk)
     return parser.finish()
+
+
+def read_batch(
+    compressed: Iterable[bytes], manifest: BatchManifest, rules: BatchRules, *, max_bytes: int
+) -> BatchColumns:
+    """Return the records of a batch that is kept as zstd, and is the one that was announced.
+
+    Args:
+        compressed: One zstd frame.
+        manifest: What the statement says of it.
+        rules: What each record must keep to.
+        max_bytes: More than this does not come out of it.
+
+    Raises:
+        DigestMismatchError: It has not the digest or size that is announced.
+        BatchFaultsError: It is not a batch that keeps to the rules.
+        MalformedError: It is not zstd.
+        TooLargeError: It is over ``max_bytes``.
+    """
+    plain = _Measured(inflate(compressed, max_bytes=max_bytes))
+    try:
+        columns = parse_batch(plain, rules)
+    except BatchFaultsError:
+        # Other bytes than announced would have other faults.
+        plain.verify(manifest)
+        raise
+    plain.verify(manifest)
+    return columns
+
+
+class _Measured:
+    """Passes bytes on, and counts and digests them."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self._digest.update(chunk)
+            self._size += len(chunk)
+            yield chunk
+
+    def verify(self, manifest: BatchManifest) -> None:
+        """Read what is left, and refuse bytes that are not the announced ones."""
+        for _ in self:
+            pass
+        if self._size != manifest.size:
+            raise DigestMismatchError(
+                f"the statement announces {manifest.size} bytes, the batch has {self._size}"
+            )
+        if self._digest.hexdigest() != manifest.sha256:
+            raise DigestMismatchError("the stored batch does not have its digest any more")
 
 
 @dataclass(frozen=True, slots=True)
