@@ -20,6 +20,7 @@ _MODULES: Final = {
     "hash_sets": {"hash-set", "view"},
     "pushing": {"push", "withdraw", "dispute"},
     "auditing": {"checkpoint", "compare", "audit", "chain"},
+    "witnessing": {"witness"},
     "pulling": {"pull", "lookup", "provenance", "export", "replica"},
 }
 """Each module of commands, in the order of ``--help``, and what it registers."""

@@ -15,7 +15,7 @@ from hashshare.client.export import Format, export_parquet, export_text
 from hashshare.client.lookup import Finding, look_up
 from hashshare.client.profile import Profile
 from hashshare.client.pull import Pulled, PullProgress
-from hashshare.domain.names import ListName
+from hashshare.domain.names import ListName, format_time
 from hashshare.errors import NotFoundError
 from hashshare.replica import ListState, Replica
 from hashshare.wire.submissions import ProvenanceDocument
@@ -55,6 +55,9 @@ def pull(
                 # An alarm about one's own keys does not make the lists wrong.
                 for pulled in progress.pulled:
                     _tell(pulled)
+            if client.old_since is not None:
+                moment = format_time(client.old_since)
+                output.say(f"warning: witnesses have confirmed nothing since {moment}")
             if not progress.pulled:
                 output.say("there is nothing to pull yet")
 

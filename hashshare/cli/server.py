@@ -34,6 +34,7 @@ from hashshare.service.publish import Publisher
 from hashshare.service.pull import PullService
 from hashshare.service.registry import RegistryService
 from hashshare.service.submit import SubmitService
+from hashshare.service.witnessing import WitnessService
 from hashshare.storage.blobs import Blobs
 from hashshare.storage.database import Pool, create_database, migrate, open_pool
 from hashshare.storage.embedded import run_embedded
@@ -154,15 +155,17 @@ async def build_server(
         publisher = Publisher(pool, blobs, replica_path, read_private_key(keys / "publisher.pem"))
         stack.callback(publisher.close)
         publishing = partial(publisher.run, news)
+    log = LogService(pool, signer)
     services = Services(
         batches=batches,
         directory=Directory(pool, news, registries),
-        log=LogService(pool, signer),
+        log=log,
         membership=membership,
         news=news,
         pull=pull,
         registries=registries,
         submit=submit,
+        witnessing=WitnessService(pool, log, registries),
     )
     return _to_server(options, settings, services), publishing
 

@@ -11,6 +11,7 @@ from hashshare.client.profile import Profile
 from hashshare.client.session import Session
 from hashshare.client.verify import Verifier
 from hashshare.crypto.keys import PublicKey
+from hashshare.crypto.policy import NamedWitness, policy_of
 from hashshare.domain.names import format_time
 from hashshare.domain.policy import View
 from hashshare.domain.registry import HashSet, Member, Registry, Status
@@ -125,6 +126,58 @@ class Admin:
             NotFoundError: The member has no such key.
         """
         return await self.edit(lambda r: r.without_key(member_id, key), reason=reason, now=now)
+
+    async def add_witness(
+        self, witness: NamedWitness, threshold: int | None, *, now: datetime
+    ) -> str:
+        """Demand one more witness; return the trust policy, which is then in force.
+
+        Args:
+            witness: Its name is new.
+            threshold: How many must cosign; None for the smallest number that is safe.
+            now: Aware.
+
+        Raises:
+            MalformedError: The policy would contradict itself.
+            KeyUnsafeError: The key is unsafe, or listed already.
+        """
+        return await self._choose(
+            lambda known: [*known, witness], threshold, f"witness {witness.name} is added", now
+        )
+
+    async def remove_witness(self, name: str, threshold: int | None, *, now: datetime) -> str:
+        """Demand a witness no more; return the trust policy, which is then in force.
+
+        Raises:
+            NotFoundError: There is no such witness.
+            MalformedError: The policy would contradict itself.
+        """
+
+        def keep(known: list[NamedWitness]) -> list[NamedWitness]:
+            kept = [witness for witness in known if witness.name != name]
+            if len(kept) == len(known):
+                raise NotFoundError(f"there is no witness {name!r:.70}")
+            return kept
+
+        return await self._choose(keep, threshold, f"witness {name} is removed", now)
+
+    async def _choose(
+        self,
+        choose: Callable[[list[NamedWitness]], list[NamedWitness]],
+        threshold: int | None,
+        reason: str,
+        now: datetime,
+    ) -> str:
+        log, chosen = self.profile.trust.log_verifier, [""]
+
+        def change(registry: Registry) -> Registry:
+            known = list(registry.policy.witnesses) if registry.policy else []
+            changed = registry.with_witnesses(policy_of(log, choose(known), threshold))
+            chosen[0] = changed.witnesses
+            return changed
+
+        await self.edit(change, reason=reason, now=now)
+        return chosen[0]
 
     async def put_hash_set(
         self, hash_set_id: str, hash_set: HashSet, *, new: bool, now: datetime

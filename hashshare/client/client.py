@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
@@ -16,7 +16,7 @@ from hashshare.client.enrol import renew, replace_submission_key
 from hashshare.client.export import Format, export_parquet, export_text
 from hashshare.client.following import Follower
 from hashshare.client.journal import Journal
-from hashshare.client.logbook import Logbook
+from hashshare.client.logbook import Logbook, Position
 from hashshare.client.lookup import Finding, Looker, look_up, parse_in
 from hashshare.client.own import fetch_records
 from hashshare.client.profile import Profile
@@ -37,6 +37,7 @@ from hashshare.wire.members import SelfDocument
 from hashshare.wire.submissions import ProvenanceDocument
 
 WAIT_SECONDS: Final = 50
+REST_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Client:
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
         self._stack = AsyncExitStack()
+        self._pending: Logbook | None = None
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -84,7 +86,12 @@ class Client:
     @property
     def admin(self) -> Admin:
         """What admins do."""
-        return Admin(self.profile, self.session, self._verifier)
+        # Also while witnesses are away, whom an admin may have to replace.
+        if self._pending is None:
+            self._pending = Logbook.open(self.profile.folder / "pending.sqlite")
+            self._stack.callback(self._pending.close)
+        ahead = Follower(self.profile, self.session, self._pending, is_witness=True)
+        return Admin(self.profile, self.session, replace(self._verifier, follower=ahead))
 
     @property
     def chain(self) -> Chain:
@@ -101,9 +108,14 @@ class Client:
         """Audit by replay, in the folder ``audit`` of the profile."""
         return Auditor(self._follower, self.profile.folder / "audit")
 
-    async def follow(self) -> int:
-        """Read and verify the log up to its newest checkpoint; return its size."""
-        return (await self._verifier.history()).size
+    @property
+    def old_since(self) -> datetime | None:
+        """When witnesses confirmed last what is held, if that is longer ago than it should be."""
+        return self._follower.progress.old_since
+
+    async def follow(self) -> Position:
+        """Read and verify the log up to its newest checkpoint."""
+        return await self._follower.follow()
 
     async def whoami(self) -> SelfDocument:
         """Return who this member is to the server, and what it may."""
@@ -189,8 +201,12 @@ class Client:
         while True:
             wanted = await self._wanted(lists)
             async for hash_set in self._news_of(list(wanted)):
-                for pulled in await puller.pull(hash_set, wanted[hash_set], PullProgress()):
+                results = await puller.pull(hash_set, wanted[hash_set], PullProgress())
+                for pulled in results:
                     yield pulled
+                if all(pulled.base == pulled.version for pulled in results):
+                    # Published, but not cosigned by enough witnesses yet.
+                    await asyncio.sleep(REST_SECONDS)
                 await self.verify_chain()
 
     async def latest(self, hash_set: str) -> AcceptedPublication:

@@ -5,7 +5,7 @@ Source: docs/protocol.md, "Pulling", steps 1 to 4.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -14,6 +14,7 @@ from hashshare.client.logbook import Logbook, Position
 from hashshare.client.profile import Profile
 from hashshare.client.session import Session
 from hashshare.crypto.note import Checkpoint, parse_checkpoint, parse_note, verify_checkpoint
+from hashshare.crypto.policy import verify_freshness
 from hashshare.crypto.tiles import TILE_WIDTH, Tile, decode_entries
 from hashshare.domain.history import History, Logged, named_documents
 from hashshare.domain.statements import Submission
@@ -39,20 +40,32 @@ def _now() -> datetime:
 
 @dataclass(slots=True)
 class FollowProgress:
-    """How far the log is read: plain numbers, to be looked at whenever one likes."""
+    """How far the log is read: plain numbers, to be looked at whenever one likes.
+
+    Attributes:
+        old_since: When witnesses confirmed last what is held, if that is longer ago than it
+            should be.
+    """
 
     done: int = 0
     total: int = 0
+    old_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Follower:
-    """Follows the log for one member, and remembers in its logbook what it verified."""
+    """Follows the log for one member, and remembers in its logbook what it verified.
+
+    Attributes:
+        is_witness: Whether it follows what witnesses have yet to see, for one of them or for an
+            admin, who must be able to change the trust policy while they are away.
+    """
 
     profile: Profile
     session: Session
     logbook: Logbook
     progress: FollowProgress = field(default_factory=FollowProgress)
+    is_witness: bool = False
     clock: Callable[[], datetime] = _now
 
     async def follow(self) -> Position:
@@ -63,6 +76,8 @@ class Follower:
             RollbackError: The log is shorter than it was.
             EquivocationError: It is another log than it was; the evidence is kept.
             ProofInvalidError: The leaves are not those that the checkpoint signs.
+            QuorumMissingError: Too few witnesses have cosigned it.
+            FreezeError: They have, too long ago.
             MalformedError: Something is not in its form.
             UnavailableError: The server cannot be reached.
         """
@@ -75,7 +90,8 @@ class Follower:
         raise UnavailableError("other processes of this profile keep following the log; try again")
 
     async def _fetch_checkpoint(self) -> bytes:
-        _, note = await self.session.request("GET", "/v1/log/checkpoint", max_bytes=MAX_NOTE_BYTES)
+        path = "/v1/log/checkpoint/pending" if self.is_witness else "/v1/log/checkpoint"
+        _, note = await self.session.request("GET", path, max_bytes=MAX_NOTE_BYTES)
         return note
 
     async def _grow(self, known: Position, note: bytes) -> Position | None:
@@ -85,7 +101,7 @@ class Follower:
         before = _checkpoint_of(known.note)
         if offered.size < before.size:
             await self._verify_prefix(offered, before, known.note, note)
-            return known
+            return self._verify_seen(known)
         if offered.size == before.size and offered.root != before.root:
             raise self._forked("two roots are signed for one size of the log", known.note, note)
         # 2. to 4. Every leaf in between is read, and all leaves give the signed root.
@@ -97,8 +113,31 @@ class Follower:
         ]
         if known.history.frontier.root() != offered.root:
             await self._explain(before, offered, known.note, note)
-        position = Position(known.history, note)
+        # 5. Enough witnesses have seen it, and lately.
+        position = self._verify_seen(Position(known.history, note))
         return position if self.logbook.advance(position, own, base=base) else None
+
+    def _verify_seen(self, position: Position) -> Position:
+        """Refuse what too few witnesses have seen, or none lately; by the policy of its own tree.
+
+        Raises:
+            QuorumMissingError: Too few have cosigned it.
+            FreezeError: They have, too long ago.
+        """
+        registry = position.history.registry
+        if self.is_witness or registry is None or registry.policy is None:
+            return position
+        seen_at = registry.policy.verify(position.note)
+        if seen_at is None:
+            return position
+        is_old = verify_freshness(
+            seen_at,
+            self.clock(),
+            warn_after=self.profile.warn_after,
+            stop_after=self.profile.stop_after,
+        )
+        self.progress.old_since = seen_at if is_old else None
+        return replace(position, seen_at=seen_at)
 
     async def _read(self, history: History, size: int) -> AsyncIterator[Logged]:
         """Read the leaves up to ``size`` into ``history``, and yield what they say."""

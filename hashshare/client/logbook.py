@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -64,10 +65,12 @@ class Position:
     Attributes:
         history: What it comes to until there.
         note: The checkpoint that signs it, with all its signatures; b"" at the beginning.
+        seen_at: When a quorum of witnesses had seen it; None if none is demanded.
     """
 
     history: History
     note: bytes
+    seen_at: datetime | None = None
 
 
 class Logbook:

@@ -1,5 +1,6 @@
 """Looking up a hash: in the replica, in one bucket of the server, and who said what of it."""
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -78,6 +79,7 @@ class Looker:
                 continue
             # The list moved on in between: ask for the publication again.
             if bucket.version != publication.version:
+                await asyncio.sleep(0.3)
                 continue
             attributes = _find(bucket, name, value, index, target.bits, target.root)
             return Finding(value, name, publication.version, attributes)

@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Final, Self
 
@@ -25,6 +26,8 @@ class Profile:
         api_url: Of the server, ``https://host:port``.
         enrol_url: Of its enrolment listener.
         trust: What the member believes from the start.
+        warn_after: When what witnesses have confirmed last is old enough for a warning.
+        stop_after: And when nothing more is believed.
     """
 
     folder: Path
@@ -33,6 +36,8 @@ class Profile:
     api_url: str
     enrol_url: str
     trust: Trust
+    warn_after: timedelta = timedelta(hours=2)
+    stop_after: timedelta = timedelta(hours=26)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -52,10 +57,12 @@ class Profile:
                 api_url=settings["api_url"],
                 enrol_url=settings["enrol_url"],
                 trust=trust,
+                warn_after=timedelta(hours=float(settings.get("warn_after_hours", 2))),
+                stop_after=timedelta(hours=float(settings.get("stop_after_hours", 26))),
             )
         except FileNotFoundError as error:
             raise NotFoundError("there is no profile here; enrol first") from error
-        except (tomllib.TOMLDecodeError, KeyError) as error:
+        except (tomllib.TOMLDecodeError, KeyError, ValueError, TypeError) as error:
             raise MalformedError(f"the file {_FILE} is damaged") from error
 
     def save_settings(self) -> None:
@@ -67,6 +74,13 @@ class Profile:
                 ("coalition", self.coalition.replace("\\", "\\\\").replace('"', '\\"')),
                 ("api_url", self.api_url),
                 ("enrol_url", self.enrol_url),
+            )
+        ]
+        lines += [
+            f"{name} = {age.total_seconds() / 3600:g}\n"
+            for name, age in (
+                ("warn_after_hours", self.warn_after),
+                ("stop_after_hours", self.stop_after),
             )
         ]
         (self.folder / _FILE).write_text("".join(lines))
@@ -103,6 +117,11 @@ class Profile:
         """Return the ids of all keys that signed submissions here, replaced ones too."""
         paths = (self.folder / "keys").glob("submission*.pem")
         return frozenset(read_private_key(path).public.key_id for path in paths)
+
+    @property
+    def witness_key_path(self) -> Path:
+        """The key with which this member cosigns checkpoints, and nothing else."""
+        return self.folder / "keys" / "witness.pem"
 
     def governance_key(self) -> PrivateKey:
         """Return the key that signs the registry.

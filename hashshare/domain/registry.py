@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 
 from hashshare.crypto.keys import PublicKey
+from hashshare.crypto.policy import Policy, parse_policy
 from hashshare.domain.documents import (
     MAX_REGISTRY_BYTES,
     Classification,
@@ -106,13 +107,19 @@ class HashSet(Document, frozen=True):
 
 
 class Registry(Document, frozen=True):
-    """One version of the registry; see the module."""
+    """One version of the registry; see the module.
+
+    Attributes:
+        witnesses: Who must have cosigned a checkpoint whose tree has this version in force, as
+            the one text of a trust policy; "" demands nobody.
+    """
 
     coalition: Text
     log: Origin
     version: Ordinal
     governance: Keys
     publishers: Keys
+    witnesses: Annotated[str, msgspec.Meta(max_length=32_768)] = ""
     members: dict[Id, Member] = msgspec.field(default_factory=dict)
     hash_sets: dict[Id, HashSet] = msgspec.field(default_factory=dict)
 
@@ -219,6 +226,21 @@ class Registry(Document, frozen=True):
         )
         return retired
 
+    @property
+    def policy(self) -> Policy | None:
+        """The trust policy, None if it demands no witness."""
+        policy = parse_policy(self.witnesses) if self.witnesses else None
+        return policy if policy is not None and policy.quorum else None
+
+    def with_witnesses(self, policy: Policy) -> "Registry":
+        """Return the next version, under another trust policy.
+
+        Raises:
+            MalformedError: It is for another log.
+            KeyUnsafeError: A witness's key is listed for another purpose.
+        """
+        return self._next(witnesses=str(policy))
+
     def with_keys(
         self, *, governance: Keys | None = None, publishers: Keys | None = None
     ) -> "Registry":
@@ -269,6 +291,7 @@ def verify_registry(registry: Registry) -> None:
         KeyUnsafeError: A key is of small order, or is listed twice, retired ones too: the
             same key under two members or roles would let one speak for the other.
     """
+    _verify_witnesses(registry)
     _verify_keys(registry)
     for member in registry.members.values():
         _verify_sorted(member.roles, "roles")
@@ -321,8 +344,21 @@ def _verify_retirement(old: Member, new: Member, version: int) -> None:
         raise MalformedError(f"a submission key leaves by being retired at version {version}")
 
 
+def _verify_witnesses(registry: Registry) -> None:
+    if not registry.witnesses:
+        return
+    policy = parse_policy(registry.witnesses)
+    if str(policy) != registry.witnesses:
+        raise MalformedError("a trust policy is written in its one form, without comments")
+    if any(log.name != registry.log for log in policy.logs):
+        raise MalformedError("the trust policy is for another log")
+
+
 def _verify_keys(registry: Registry) -> None:
     seen: set[str] = set()
+    if registry.policy is not None:
+        # What a cosigner's key signs does not hold its name: it is used for nothing else.
+        seen.update(witness.verifier.public.text for witness in registry.policy.witnesses)
     groups: list[Iterable[str]] = [registry.governance.keys, registry.publishers.keys]
     for member in registry.members.values():
         groups += [member.submission_keys, member.retired_keys]

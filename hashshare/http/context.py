@@ -19,6 +19,7 @@ from hashshare.service.news import News
 from hashshare.service.pull import PullService
 from hashshare.service.registry import RegistryService
 from hashshare.service.submit import SubmitService
+from hashshare.service.witnessing import WitnessService
 from hashshare.wire.document import MEDIA_TYPE, WireDocument
 
 READ_SECONDS: Final = 30.0
@@ -43,6 +44,7 @@ class Services:
     pull: PullService
     registries: RegistryService
     submit: SubmitService
+    witnessing: WitnessService
 
 
 @dataclass(slots=True)

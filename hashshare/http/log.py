@@ -4,11 +4,12 @@ from typing import Final
 
 from aiohttp import web
 
+from hashshare.crypto.note import MAX_NOTE_BYTES
 from hashshare.crypto.tiles import TILE_WIDTH, parse_tile_path
 from hashshare.domain.changes import parse_number
 from hashshare.errors import MalformedError
-from hashshare.http.context import IMMUTABLE, answer, services, wait_seconds
-from hashshare.wire.lists import ProofDocument
+from hashshare.http.context import IMMUTABLE, answer, now, read_body, services, wait_seconds
+from hashshare.wire.lists import CosignedDocument, ProofDocument
 
 routes: Final = web.RouteTableDef()
 
@@ -23,7 +24,26 @@ async def get_checkpoint(request: web.Request) -> web.StreamResponse:
         size = await news.wait_for_log(after=size, timeout_seconds=wait_seconds(request))
         if known == f'"{size}"':
             return web.Response(status=304, headers={"ETag": known})
-    note = await services(request).log.checkpoint_at(size)
+    note = await services(request).witnessing.checkpoint(size)
+    return _answer_note(note, size)
+
+
+@routes.get("/v1/log/checkpoint/pending")
+async def get_pending(request: web.Request) -> web.StreamResponse:
+    """Answer with the checkpoint that witnesses are to cosign."""
+    size = services(request).news.log_size
+    return _answer_note(await services(request).witnessing.pending(size, now=now()), size)
+
+
+@routes.post("/v1/log/cosignatures")
+async def post_cosignatures(request: web.Request) -> web.StreamResponse:
+    """Keep the cosignatures of a checkpoint."""
+    note = await read_body(request, max_bytes=MAX_NOTE_BYTES)
+    kept = await services(request).witnessing.cosign(note, now=now())
+    return answer(CosignedDocument(kept=kept))
+
+
+def _answer_note(note: bytes, size: int) -> web.Response:
     return web.Response(
         body=note,
         content_type="text/plain",

@@ -59,3 +59,9 @@ class ProofDocument(WireDocument):
     """A proof of the log: hashes from leaf to root, or of consistency."""
 
     proof: list[Base64]
+
+
+class CosignedDocument(WireDocument):
+    """Says how many cosignatures were kept."""
+
+    kept: int = Field(ge=0)

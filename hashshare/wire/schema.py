@@ -130,6 +130,16 @@ OPERATIONS: Final = (
         query=("bits",),
     ),
     Operation("get", "/v1/log/checkpoint", "The newest checkpoint", "text/plain", headers=_WAIT),
+    Operation(
+        "get", "/v1/log/checkpoint/pending", "The checkpoint that witnesses cosign", "text/plain"
+    ),
+    Operation(
+        "post",
+        "/v1/log/cosignatures",
+        "Keep cosignatures of a checkpoint",
+        lists.CosignedDocument,
+        "text/plain",
+    ),
     Operation("get", "/v1/log/tile/{path}", "A tile (C2SP tlog-tiles)", OCTETS),
     Operation(
         "get",

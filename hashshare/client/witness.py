@@ -1,0 +1,96 @@
+"""A witness: it reads the whole log, remembers it, and cosigns what only grew.
+
+It asks the server itself, so that it may be behind any firewall.
+
+Source: C2SP tlog-witness, tlog-cosignature; docs/protocol.md, "Witnesses".
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from hashshare.client.following import Follower
+from hashshare.client.logbook import Logbook
+from hashshare.client.profile import Profile
+from hashshare.client.session import Session
+from hashshare.crypto.cosignature import Witness, WitnessVerifier
+from hashshare.crypto.keys import PrivateKey, read_private_key, write_private_key
+from hashshare.crypto.note import Checkpoint, SignedText, parse_checkpoint, parse_note
+from hashshare.errors import NotFoundError
+from hashshare.wire.lists import CosignedDocument
+
+REFRESH: Final = timedelta(minutes=10)
+"""A log that rests is cosigned again after so long: members then see that nothing is withheld."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def make_key(profile: Profile) -> WitnessVerifier:
+    """Return what others verify this member's cosignatures with; make the key if there is none."""
+    with suppress(FileExistsError):
+        write_private_key(profile.witness_key_path, PrivateKey.generate())
+    return witness_of(profile).verifier
+
+
+def witness_of(profile: Profile) -> Witness:
+    """Return the witness that this member is.
+
+    Raises:
+        NotFoundError: It has no key for that.
+    """
+    try:
+        return Witness(profile.member, read_private_key(profile.witness_key_path))
+    except FileNotFoundError as error:
+        raise NotFoundError("there is no witness key; make one: hashshare witness key") from error
+
+
+def open_logbook(profile: Profile) -> Logbook:
+    """Open what the witness remembers; apart from what the member itself has accepted."""
+    return Logbook.open(Path(profile.folder / "witness.sqlite"))
+
+
+@dataclass(slots=True)
+class WitnessLoop:
+    """Cosigns, step by step.
+
+    Attributes:
+        logbook: The witness's own.
+    """
+
+    profile: Profile
+    session: Session
+    logbook: Logbook
+    clock: Callable[[], datetime] = _now
+    _last: tuple[Checkpoint, datetime] | None = field(default=None, init=False)
+
+    async def step(self) -> Checkpoint | None:
+        """Cosign what the server shows, if there is something new, or it was long ago.
+
+        What was seen is durable before it is cosigned: a witness that was killed never signs
+        a second history.
+
+        Returns:
+            What was cosigned.
+
+        Raises:
+            EquivocationError: The log is not the one that was seen before; nothing is cosigned.
+            VerificationError: A statement may not stand in it; nothing is cosigned.
+            PermissionDeniedError: The trust policy does not name this witness.
+            UnavailableError: The server cannot be reached.
+        """
+        witness = witness_of(self.profile)
+        follower = Follower(self.profile, self.session, self.logbook, is_witness=True)
+        position = await follower.follow()
+        note = parse_note(position.note)
+        checkpoint, now = parse_checkpoint(note.text), self.clock()
+        if self._last is not None and self._last[0] == checkpoint and now < self._last[1] + REFRESH:
+            return None
+        signed = SignedText(note.text, (note.signatures[0], witness.cosign(note.text, now=now)))
+        await self.session.send("POST", "/v1/log/cosignatures", signed.encode(), CosignedDocument)
+        self._last = (checkpoint, now)
+        return checkpoint

@@ -1,0 +1,175 @@
+"""Witnessing: collecting cosignatures, and giving out what a quorum has seen.
+
+Source: docs/protocol.md, "Witnesses".
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from hashshare.crypto.cosignature import verify_cosignature
+from hashshare.crypto.note import SignedText, parse_checkpoint, parse_note
+from hashshare.crypto.policy import Policy
+from hashshare.domain.registry import Registry, parse_registry
+from hashshare.errors import (
+    MalformedError,
+    MixAndMatchError,
+    NotFoundError,
+    PermissionDeniedError,
+    QuorumMissingError,
+    UnavailableError,
+)
+from hashshare.service.log import LogService
+from hashshare.service.registry import RegistryService
+from hashshare.storage.cosignatures import CosignatureRepository, Cosigned
+from hashshare.storage.database import Pool, snapshot, transaction
+from hashshare.storage.registry import RegistryRepository
+
+_LOG: Final = structlog.get_logger(__name__)
+
+PATIENCE: Final = timedelta(seconds=2)
+"""So long one size is offered to all witnesses: under load none would meet the others else."""
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessService:
+    """Collects cosignatures. May be used by several tasks and processes at once."""
+
+    pool: Pool
+    log: LogService
+    registries: RegistryService
+
+    async def checkpoint(self, size: int) -> bytes:
+        """Return the newest checkpoint that meets the trust policy of its own tree.
+
+        Args:
+            size: Of the log.
+
+        Raises:
+            UnavailableError: There is a policy from the beginning on, and no quorum yet.
+        """
+        policy = (await self.registries.current()).registry.policy
+        if policy is None:
+            return await self.log.checkpoint_at(size)
+        for cosigned in await self._read():
+            note = await self._note(cosigned)
+            if await self._is_met(cosigned.size, note):
+                return note
+        return await self._before_policies()
+
+    async def pending(self, size: int, *, now: datetime) -> bytes:
+        """Return the checkpoint that witnesses are to cosign, with what there is already.
+
+        Args:
+            size: Of the log.
+            now: Aware.
+        """
+        for cosigned in await self._read():
+            note = await self._note(cosigned)
+            is_recent = now - cosigned.first_at < PATIENCE
+            if cosigned.size == size or (is_recent and not await self._is_met(cosigned.size, note)):
+                return note
+            break
+        return await self.log.checkpoint_at(size)
+
+    async def cosign(self, note: bytes, *, now: datetime) -> int:
+        """Keep the cosignatures in ``note`` that are by witnesses of the trust policy.
+
+        Durable once it returns; idempotent.
+
+        Returns:
+            How many were kept.
+
+        Raises:
+            MalformedError: It is no checkpoint.
+            NotFoundError: The log is not that long.
+            MixAndMatchError: It is of another log, or of a tree that this log never had.
+            SignatureInvalidError: A witness did not sign what its line says.
+            PermissionDeniedError: None of its lines is by a witness of the policy.
+        """
+        signed = parse_note(note)
+        checkpoint = parse_checkpoint(signed.text)
+        if checkpoint.size == 0:
+            raise MalformedError("an empty log needs no witness")
+        own = parse_note(await self.log.checkpoint_at(checkpoint.size))
+        if own.text != signed.text:
+            # Its witness was shown another log, under the same key: it must hear of that.
+            raise MixAndMatchError("this log never had that checkpoint")
+        policy = (await self.registries.current()).registry.policy
+        lines = _lines_of(signed, policy, note)
+        if not lines:
+            raise PermissionDeniedError("no witness of the trust policy has cosigned this")
+        async with transaction(self.pool) as connection:
+            repository = CosignatureRepository(connection)
+            for cosigner, line in lines:
+                await repository.put(checkpoint.size, cosigner, line, now=now)
+        await self._forget_older(checkpoint.size)
+        return len(lines)
+
+    async def _forget_older(self, size: int) -> None:
+        for cosigned in await self._read():
+            if cosigned.size == size and await self._is_met(size, await self._note(cosigned)):
+                async with transaction(self.pool) as connection:
+                    await CosignatureRepository(connection).forget_below(size)
+                _LOG.info("checkpoint cosigned", size=size, witnesses=len(cosigned.lines))
+
+    async def _read(self) -> list[Cosigned]:
+        async with snapshot(self.pool) as connection:
+            return await CosignatureRepository(connection).read()
+
+    async def _note(self, cosigned: Cosigned) -> bytes:
+        note = await self.log.checkpoint_at(cosigned.size)
+        return note + "".join(f"{line}\n" for line in cosigned.lines).encode()
+
+    async def _is_met(self, size: int, note: bytes) -> bool:
+        """Return whether a checkpoint meets the policy that is in force at the end of its tree."""
+        policy = (await self._registry_at(size)).policy
+        try:
+            if policy is not None:
+                policy.verify(note)
+        except QuorumMissingError:
+            return False
+        return True
+
+    async def _before_policies(self) -> bytes:
+        """Return the largest checkpoint of a tree that demands no witness."""
+        size = 0
+        async with snapshot(self.pool) as connection:
+            repository = RegistryRepository(connection)
+            row = await repository.read(await repository.read_version())
+            while (parse_registry(row.document)).policy is not None:
+                size = row.log_index
+                if size == 0:
+                    raise UnavailableError("no quorum of witnesses has cosigned the log yet")
+                row = await repository.read(row.version - 1)
+        return await self.log.checkpoint_at(size)
+
+    async def _registry_at(self, size: int) -> Registry:
+        """Return the registry in force after ``size`` leaves."""
+        async with snapshot(self.pool) as connection:
+            repository = RegistryRepository(connection)
+            version = await repository.read_version()
+            row = await repository.read(version)
+            while row.log_index >= size:
+                version -= 1
+                if version == 0:
+                    raise NotFoundError("there is no registry so early in the log")
+                row = await repository.read(version)
+        return parse_registry(row.document)
+
+
+def _lines_of(signed: SignedText, policy: Policy | None, note: bytes) -> list[tuple[str, str]]:
+    known = (
+        {}
+        if policy is None
+        else {(w.verifier.name, w.verifier.key_id): w for w in policy.witnesses}
+    )
+    found = []
+    for line in signed.signatures:
+        witness = known.get((line.name, line.key_id))
+        if witness is not None:
+            verify_cosignature(note, witness.verifier)
+            found.append((f"{line.name} {line.key_id.hex()}", str(line)))
+    return found
