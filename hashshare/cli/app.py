@@ -19,7 +19,7 @@ _MODULES: Final = {
     "members": {"member"},
     "hash_sets": {"hash-set", "view"},
     "pushing": {"push", "withdraw", "dispute"},
-    "auditing": {"checkpoint", "compare", "audit", "chain"},
+    "auditing": {"checkpoint", "compare", "audit", "redact", "chain"},
     "witnessing": {"witness"},
     "pulling": {"pull", "lookup", "provenance", "export", "replica"},
 }

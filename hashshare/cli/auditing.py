@@ -1,6 +1,7 @@
-"""Commands that hold the server to its word: checkpoint, compare, audit, chain."""
+"""Commands that hold the server to its word: checkpoint, compare, audit, redact, chain."""
 
 import sys
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -122,6 +123,27 @@ def _tell_report(report: Report) -> None:
         output.say(f"redacted: batch {batch}")
 
 
+def redact(
+    leaf: Annotated[int, typer.Argument(metavar="LEAF", help="Of the submission, in the log.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why; it is written into the log.")],
+    profile: ProfileOption = None,
+    as_json: Json = False,
+) -> None:
+    """Have a batch deleted because the law demands it; for admins.
+
+    The log stays whole and says what was deleted, and why. What the batch asserts must be
+    withdrawn before. What members have pulled, they have.
+    """
+
+    async def work() -> int:
+        async with Client(load_profile(profile)) as client:
+            done = await client.admin.redact(leaf, reason=reason, now=datetime.now(UTC))
+            return done.log_index
+
+    output.record({"redacted_leaf": leaf, "log_index": run(work())})
+
+
 @chain.command(epilog=f"Example: hashshare chain show --json\n\n{EXIT_CODES}")
 def show(*, profile: ProfileOption = None, as_json: Json = False) -> None:
     """Read the log, and show what keys of this profile signed; exits with 3 on a stranger's."""
@@ -168,4 +190,7 @@ def register(app: typer.Typer) -> None:
         f"\n\n{EXIT_CODES}"
     )(compare)
     app.command(epilog=f"Example: hashshare audit --json > audit.json\n\n{EXIT_CODES}")(audit)
+    app.command(
+        epilog=f"Example: hashshare redact 4711 --reason 'court order 7/2026'\n\n{EXIT_CODES}"
+    )(redact)
     app.add_typer(chain)

@@ -32,6 +32,7 @@ from hashshare.service.membership import MembershipService
 from hashshare.service.news import News
 from hashshare.service.publish import Publisher
 from hashshare.service.pull import PullService
+from hashshare.service.redaction import RedactionService
 from hashshare.service.registry import RegistryService
 from hashshare.service.submit import SubmitService
 from hashshare.service.witnessing import WitnessService
@@ -163,6 +164,7 @@ async def build_server(
         membership=membership,
         news=news,
         pull=pull,
+        redactions=RedactionService(pool, blobs, registries, signer),
         registries=registries,
         submit=submit,
         witnessing=WitnessService(pool, log, registries),

@@ -10,12 +10,21 @@ import msgspec
 from hashshare.client.profile import Profile
 from hashshare.client.session import Session
 from hashshare.client.verify import Verifier
+from hashshare.crypto.envelope import parse_envelope, seal
 from hashshare.crypto.keys import PublicKey
 from hashshare.crypto.policy import NamedWitness, policy_of
+from hashshare.domain.documents import decode_document, encode_document
 from hashshare.domain.names import format_time
 from hashshare.domain.policy import View
 from hashshare.domain.registry import HashSet, Member, Registry, Status
-from hashshare.domain.statements import seal_registry
+from hashshare.domain.statements import (
+    REDACTION_TYPE,
+    SUBMISSION_TYPE,
+    Redaction,
+    Submission,
+    id_of,
+    seal_registry,
+)
 from hashshare.errors import ConflictError, NotFoundError, RegistryConflictError, UnavailableError
 from hashshare.wire.members import (
     InvitationList,
@@ -27,6 +36,7 @@ from hashshare.wire.members import (
     RegistryRequest,
     RevocationRequest,
 )
+from hashshare.wire.submissions import RedactionDocument
 
 _ATTEMPTS: Final = 5
 
@@ -178,6 +188,28 @@ class Admin:
 
         await self.edit(change, reason=reason, now=now)
         return chosen[0]
+
+    async def redact(self, log_index: int, *, reason: str, now: datetime) -> RedactionDocument:
+        """Have the batch of the submission at a leaf deleted; the log says so, and why.
+
+        Raises:
+            NotFoundError: There is no submission at that leaf.
+            ConflictError: Something of it is in force; it must be withdrawn first.
+        """
+        _, leaf = await self.session.request("GET", f"/v1/log/entries/{log_index}")
+        submission = parse_envelope(leaf)
+        if submission.payload_type != SUBMISSION_TYPE:
+            raise NotFoundError(f"leaf {log_index} is no submission")
+        redaction = Redaction(
+            batch=decode_document(submission.payload, Submission).batch.sha256,
+            created_at=format_time(now),
+            log=self.profile.trust.log,
+            reason=reason,
+            submission=id_of(submission),
+        )
+        key = self.profile.governance_key()
+        envelope = seal(encode_document(redaction), REDACTION_TYPE, [key]).encode()
+        return await self.session.send("POST", "/v1/redactions", envelope, RedactionDocument)
 
     async def put_hash_set(
         self, hash_set_id: str, hash_set: HashSet, *, new: bool, now: datetime

@@ -58,7 +58,6 @@ class Trust(Document, frozen=True, kw_only=True):
         log_key: With which its checkpoints are verified, a C2SP vkey.
         publishers: Keys that sign publications, until a registry says otherwise.
         recoveries: By version, ascending.
-        witnesses: Whose cosignatures a checkpoint needs, a C2SP tlog-policy; "" for none.
     """
 
     ca: _Pem
@@ -69,7 +68,6 @@ class Trust(Document, frozen=True, kw_only=True):
     log_key: _VKey
     publishers: Keys
     recoveries: tuple[Recovery, ...] = ()
-    witnesses: Annotated[str, msgspec.Meta(max_length=32_768)] = ""
 
     @property
     def log_verifier(self) -> NoteVerifier:

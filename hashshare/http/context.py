@@ -17,6 +17,7 @@ from hashshare.service.log import LogService
 from hashshare.service.membership import MembershipService
 from hashshare.service.news import News
 from hashshare.service.pull import PullService
+from hashshare.service.redaction import RedactionService
 from hashshare.service.registry import RegistryService
 from hashshare.service.submit import SubmitService
 from hashshare.service.witnessing import WitnessService
@@ -42,6 +43,7 @@ class Services:
     membership: MembershipService
     news: News
     pull: PullService
+    redactions: RedactionService
     registries: RegistryService
     submit: SubmitService
     witnessing: WitnessService

@@ -17,6 +17,7 @@ from hashshare.http.context import (
     read_body,
     read_chunks,
     readable_set,
+    require_admin,
     send_chunks,
     services,
 )
@@ -26,6 +27,7 @@ from hashshare.storage.submissions import AcceptedSubmission, SubmissionCounts
 from hashshare.wire.submissions import (
     CountsDocument,
     ProvenanceDocument,
+    RedactionDocument,
     StatementOfHash,
     SubmissionDocument,
     SubmissionList,
@@ -72,6 +74,16 @@ async def post_submission(request: web.Request) -> web.StreamResponse:
         envelope, peer_member=request[PEER].member, now=now()
     )
     return answer(_to_document(result), status=200 if result.repeated else 201)
+
+
+@routes.post("/v1/redactions")
+async def post_redaction(request: web.Request) -> web.StreamResponse:
+    """Delete a batch, by a statement that governance has signed."""
+    require_admin(request)
+    envelope = await read_body(request, max_bytes=MAX_ENVELOPE_BYTES)
+    done = await services(request).redactions.redact(envelope)
+    document = RedactionDocument(log_index=done.log_index, receipt=done.receipt.decode())
+    return answer(document, status=201)
 
 
 @routes.get("/v1/submissions")

@@ -76,6 +76,21 @@ SELECT_BATCH_OWNERS: Final = """
      WHERE batch = $1
 """
 
+SELECT_IN_FORCE: Final = """
+    -- $1 batch
+    SELECT EXISTS (
+               SELECT 1
+                 FROM submission
+                      JOIN assertion USING (hash_set_no, member_no, sequence)
+                WHERE batch = $1 AND ended_in IS NULL
+           ) OR EXISTS (
+               SELECT 1
+                 FROM submission
+                      JOIN dispute USING (hash_set_no, member_no, sequence)
+                WHERE batch = $1 AND ended_in IS NULL
+           )
+"""
+
 _TOUCHED_A_ROW: Final = 65_536
 
 
@@ -204,6 +219,11 @@ class SubmissionRepository:
         """Return the members with an accepted submission of that batch."""
         rows = await self.connection.fetch(SELECT_BATCH_OWNERS, bytes.fromhex(batch))
         return {MemberId(row["member_id"]) for row in rows}
+
+    async def is_in_force(self, batch: str) -> bool:
+        """Return whether anything of that batch has an effect still."""
+        found: bool = await self.connection.fetchval(SELECT_IN_FORCE, bytes.fromhex(batch))
+        return found
 
 
 def to_accepted(

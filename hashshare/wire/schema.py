@@ -129,6 +129,14 @@ OPERATIONS: Final = (
         lists.BucketDocument,
         query=("bits",),
     ),
+    Operation(
+        "post",
+        "/v1/redactions",
+        "Delete a batch (admins, signed by governance)",
+        submissions.RedactionDocument,
+        DSSE,
+        status=201,
+    ),
     Operation("get", "/v1/log/checkpoint", "The newest checkpoint", "text/plain", headers=_WAIT),
     Operation(
         "get", "/v1/log/checkpoint/pending", "The checkpoint that witnesses cosign", "text/plain"

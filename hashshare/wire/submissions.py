@@ -71,3 +71,10 @@ class ProvenanceDocument(WireDocument):
     hash_set: Id
     algorithm: str
     assertions: list[StatementOfHash]
+
+
+class RedactionDocument(WireDocument):
+    """Where a redaction is in the log, and the proof."""
+
+    log_index: int
+    receipt: str

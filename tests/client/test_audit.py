@@ -10,14 +10,20 @@ import pytest
 from hashshare.client import Client, Profile
 from hashshare.client.findings import Report, Verdict
 from hashshare.crypto.envelope import parse_envelope
-from hashshare.crypto.keys import read_private_key
+from hashshare.crypto.keys import PrivateKey, read_private_key, write_private_key
 from hashshare.domain.documents import decode_document
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.policy import Basis, DisputeReason, Media, QuorumOf, View
 from hashshare.domain.records import AssertRecord, DisputeRecord, Record, WithdrawRecord
 from hashshare.domain.registry import Role
 from hashshare.domain.statements import PUBLICATION_TYPE, Operation, Publication, PublishedList
-from hashshare.errors import ProofInvalidError, UnavailableError
+from hashshare.errors import (
+    ConflictError,
+    NotFoundError,
+    ProofInvalidError,
+    SignatureInvalidError,
+    UnavailableError,
+)
 from tests.client.test_faults import records
 from tests.support.federation import Federation
 from tests.support.hostile import HostileLog, altered_publication, genuine_leaves
@@ -276,3 +282,51 @@ async def test_leaves_that_change_under_the_audit(federation: Federation) -> Non
 def test_a_list_is_compared_in_all_that_is_signed() -> None:
     """So that a field that is added later is not forgotten."""
     assert set(PublishedList.__struct_fields__) == {"algorithm", "bits", "count", "root", "view"}
+
+
+async def test_a_redacted_batch(federation: Federation) -> None:
+    """It is deleted once nothing of it is in force; the audit says so, and goes on."""
+    watch = await auditor_of(federation)
+    await push(federation, "beta", list(records(5)), Operation.ASSERT)
+    (item,) = records(6)
+    await push(federation, "acme", [replace(item, record="r6")], Operation.ASSERT)
+    leaf = await federation.pool.fetchval("SELECT max(log_index) FROM submission")
+    now = datetime.now(UTC)
+    async with Client(federation.admin) as admin:
+        with pytest.raises(ConflictError):
+            await admin.admin.redact(leaf, reason="court", now=now)
+        await push(federation, "acme", [WithdrawRecord("r6", {})], Operation.WITHDRAW)
+        done = await admin.admin.redact(leaf, reason="court", now=now)
+        # The answer may have been lost.
+        assert await admin.admin.redact(leaf, reason="court", now=now) == done
+        with pytest.raises(NotFoundError):
+            await admin.admin.redact(0, reason="court", now=now)
+    await push(federation, "acme", list(records(7)), Operation.ASSERT)
+    report = await audit(watch)
+    assert len(report.redactions) == 1
+    assert report.is_complete
+    standing = report.hash_sets["csam"]
+    latest = await federation.pool.fetchval("SELECT max(version) FROM publication")
+    assert standing.agreed_version == latest
+    # The one version that had it cannot be compared by those who come later.
+    assert standing.compared == latest - 1
+    async with Client(watch) as client:
+        with pytest.raises(NotFoundError):
+            await client.session.request("GET", f"/v1/batches/{report.redactions[0]}")
+        await client.pull()
+
+
+async def test_only_governance_redacts(federation: Federation) -> None:
+    """An admin without its key cannot, nor a member."""
+    await push(federation, "acme", list(records(6)), Operation.ASSERT)
+    now = datetime.now(UTC)
+    async with Client(federation.members["acme"]) as member:
+        leaf = (await member.push("csam", records(8)))[0].log_index
+        with pytest.raises(NotFoundError):
+            await member.admin.redact(leaf, reason="mine", now=now)
+    key = federation.admin.folder / "keys/governance.pem"
+    key.unlink()
+    write_private_key(key, PrivateKey.generate())
+    async with Client(federation.admin) as admin:
+        with pytest.raises(SignatureInvalidError):
+            await admin.admin.redact(leaf, reason="mine", now=now)
