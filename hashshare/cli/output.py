@@ -58,6 +58,12 @@ _HINTS: Final[dict[type[HashshareError], str]] = {
     "the other members",
     errors.RollbackError: "the server offers less than before: it may have been restored from a "
     "backup; ask its operator",
+    errors.OmissionError: "the server has dropped what it gave a receipt for: keep the evidence, "
+    "and tell the other members",
+    errors.KeyMisuseError: "if another machine of yours made it: hashshare chain adopt; if "
+    "not, ask an admin: hashshare member retire-key",
+    errors.QuorumMissingError: "wait for the witnesses, or ask what they see: hashshare compare",
+    errors.FreezeError: "news may be withheld: ask another member or a witness: hashshare compare",
     errors.VerificationError: "nothing was changed; if it happens again, tell the operator and "
     "another member",
     errors.UnavailableError: "what was under way is kept; run the same command again",

@@ -180,8 +180,8 @@ def verify_freshness(
     if age < -MAX_AHEAD:
         raise FreezeError("the witnesses' cosignatures are of a time that has not come")
     if age > stop_after:
-        hours = age.total_seconds() / 3600
-        raise FreezeError(f"no quorum of witnesses has confirmed this for {hours:.1f} hours")
+        whole = timedelta(seconds=int(age.total_seconds()))
+        raise FreezeError(f"no quorum of witnesses has confirmed this for {whole}")
     return age > warn_after
 
 
