@@ -27,6 +27,7 @@ from hashshare.http import Endpoints, Server, ServerLimits, Services
 from hashshare.http.tls import api_context, enrol_context
 from hashshare.service.batches import BatchLimits, BatchService
 from hashshare.service.directory import Directory
+from hashshare.service.guard import Guard
 from hashshare.service.log import LogService
 from hashshare.service.membership import MembershipService
 from hashshare.service.news import News
@@ -143,6 +144,10 @@ async def build_server(
         parse_trust((folder / "trust.json").read_bytes()),
         _governance_key(keys / "governance.pem"),
     )
+    log = LogService(pool, signer)
+    guard = Guard(folder / "data" / "newest.checkpoint", log)
+    # Before anything is signed.
+    await guard.verify()
     await _ensure_genesis(folder / "genesis", registries, membership)
     replica_path = folder / "data" / "replica.sqlite"
     pull = PullService(pool, blobs, replica_path, signer, news)
@@ -151,12 +156,11 @@ async def build_server(
     batches = BatchService(pool, blobs, registries, limits)
     submit = SubmitService(pool, batches, registries, signer)
     stack.push_async_callback(submit.drain)
-    publishing = None
+    publishing = partial(guard.run, news)
     if options.publisher:
         publisher = Publisher(pool, blobs, replica_path, read_private_key(keys / "publisher.pem"))
         stack.callback(publisher.close)
-        publishing = partial(publisher.run, news)
-    log = LogService(pool, signer)
+        publishing = partial(_publish, publisher, guard, news)
     services = Services(
         batches=batches,
         directory=Directory(pool, news, registries),
@@ -170,6 +174,20 @@ async def build_server(
         witnessing=WitnessService(pool, log, registries),
     )
     return _to_server(options, settings, services), publishing
+
+
+async def _publish(publisher: Publisher, guard: Guard, news: News) -> None:
+    """Publish, and keep what was signed, until cancelled or one of them gives up."""
+    # No task group: it would wrap the reason for which the publisher gives up.
+    tasks = [asyncio.create_task(publisher.run(news)), asyncio.create_task(guard.run(news))]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _to_server(options: Options, settings: ServerSettings, services: Services) -> Server:
