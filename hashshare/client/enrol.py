@@ -123,13 +123,15 @@ async def replace_submission_key(profile: Profile, session: Session) -> bool:
     if not fresh.exists():
         write_private_key(fresh, PrivateKey.generate())
     new, old = read_private_key(fresh), profile.submission_key()
-    possession = prove_possession(
-        new,
-        member=profile.member,
-        origin=profile.trust.log,
-        context=profile.certificate().fingerprint,
+    member, origin = profile.member, profile.trust.log
+    request = SubmissionKeyRequest(
+        old=old.public.text,
+        new=new.public.text,
+        consent=prove_possession(old, member=member, origin=origin, context=new.public.key_id),
+        possession=prove_possession(
+            new, member=member, origin=origin, context=profile.certificate().fingerprint
+        ),
     )
-    request = SubmissionKeyRequest(old=old.public.text, new=new.public.text, possession=possession)
     done = await session.send("POST", "/v1/submission-keys", request, SubmissionKeyDone)
     if done.approved:
         former = keys / f"submission-{old.public.key_id[:16]}.pem"

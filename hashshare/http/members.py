@@ -78,7 +78,12 @@ async def post_submission_key(request: web.Request) -> web.StreamResponse:
     """Let the caller sign with another submission key, and retire the one before."""
     body = await read_document(request, SubmissionKeyRequest)
     approved = await services(request).membership.replace_submission_key(
-        request[PEER], new=body.new, possession=body.possession, old=body.old, now=now()
+        request[PEER],
+        new=body.new,
+        possession=body.possession,
+        old=body.old,
+        consent=body.consent,
+        now=now(),
     )
     return answer(SubmissionKeyDone(approved=approved), status=201)
 

@@ -188,25 +188,39 @@ class MembershipService:
         return issued
 
     async def replace_submission_key(
-        self, peer: Peer, *, new: str, possession: bytes, old: str, now: datetime
+        self, peer: Peer, *, new: str, possession: bytes, old: str, consent: bytes, now: datetime
     ) -> bool:
         """Take another submission key for the member that asks, and retire the old one.
 
-        Idempotent: the answer may have been lost.
+        Whoever has stolen the certificate alone cannot: the old key consents. Idempotent: the
+        answer may have been lost.
+
+        Args:
+            peer: Who asks.
+            new: The new key.
+            possession: Proves that it is the caller's; its context is the certificate.
+            old: The key that it replaces.
+            consent: The old key's own proof of possession; its context is the new key's id.
+            now: Recorded as the time of enrolment.
 
         Returns:
-            Whether it is in force; else an admin has to approve it, and retire the old one.
+            Whether it is in force. If not, as when the old one was retired already, an admin has
+            to approve it.
 
         Raises:
-            KeyUnsafeError: The key is not acceptable, or its possession not proven.
+            KeyUnsafeError: The key is not acceptable, or possession of one is not proven.
             MalformedError: A key is not in its form.
             NotFoundError: The member has not the old key.
         """
-        public = PublicKey.parse(new)
+        public, former = PublicKey.parse(new), PublicKey.parse(old)
         fingerprint = peer.certificate.fingerprint
-        verify_possession(
-            public, possession, member=peer.member, origin=self.trust.log, context=fingerprint
-        )
+        for key, proof, context in (
+            (public, possession, fingerprint),
+            (former, consent, public.key_id),
+        ):
+            verify_possession(
+                key, proof, member=peer.member, origin=self.trust.log, context=context
+            )
         registry = (await self.registries.current()).registry
         member = registry.member(peer.member)
         if old not in {*member.submission_keys, *member.retired_keys}:
@@ -219,7 +233,10 @@ class MembershipService:
                 await repository.append_enrolment(
                     public.text, peer.member, fingerprint=fingerprint, now=now
                 )
-        approved, _ = await self._approve(peer.member, public, now, instead_of=old)
+        # A retired key may be in a thief's hands, and consents to nothing.
+        approved = public.text in member.submission_keys
+        if not approved and old in member.submission_keys:
+            approved, _ = await self._approve(peer.member, public, now, instead_of=old)
         _LOG.info("submission key replaced", member=peer.member, approved=approved)
         return approved
 

@@ -124,11 +124,13 @@ class SubmissionKeyRequest(WireDocument):
     """Asks to sign submissions with another key from now on.
 
     Attributes:
+        consent: Signature of the old key over member, log and the new key's id.
         possession: Signature of the new key over member, log and certificate.
     """
 
     old: str = Field(max_length=64)
     new: str = Field(max_length=64)
+    consent: Base64
     possession: Base64
 
 

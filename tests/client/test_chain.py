@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from hashshare.client import Client, Profile
-from hashshare.crypto.keys import PrivateKey, read_private_key
+from hashshare.crypto.keys import PrivateKey, prove_possession, read_private_key
 from hashshare.crypto.note import Checkpoint, NoteSigner, sign_checkpoint
 from hashshare.errors import (
     EquivocationError,
+    KeyUnsafeError,
     MalformedError,
     NotFoundError,
     SignatureInvalidError,
     UnavailableError,
 )
+from hashshare.wire.members import SubmissionKeyDone, SubmissionKeyRequest
 from tests.client.test_faults import records
 from tests.support.federation import Federation
 from tests.support.hostile import HostileLog, genuine_leaves
@@ -85,9 +87,36 @@ async def test_a_retired_key_submits_nothing_more(federation: Federation) -> Non
             await admin.admin.retire_key("acme", "x", reason="again", now=datetime.now(UTC))
     with pytest.raises(SignatureInvalidError):
         await push(acme, 2)
-    async with Client(acme) as client:
+    # Nor does it consent to another: whoever stole it would.
+    async with Client(acme) as client, Client(federation.admin) as admin:
+        assert not await client.replace_submission_key()
+        await admin.admin.approve("acme", now=datetime.now(UTC))
         assert await client.replace_submission_key()
     await push(acme, 2)
+
+
+async def test_a_stolen_certificate_replaces_no_submission_key(federation: Federation) -> None:
+    """Stealing one is not stealing the other: the old key has to consent."""
+    acme = federation.members["acme"]
+    genuine, thiefs = acme.submission_key().public, PrivateKey.generate()
+    async with Client(acme) as client:
+        for consenting in (thiefs, federation.members["beta"].submission_key()):
+            request = SubmissionKeyRequest(
+                old=genuine.text,
+                new=thiefs.public.text,
+                consent=_proof(acme, consenting, thiefs.public.key_id),
+                possession=_proof(acme, thiefs, acme.certificate().fingerprint),
+            )
+            with pytest.raises(KeyUnsafeError):
+                await client.session.send("POST", "/v1/submission-keys", request, SubmissionKeyDone)
+    async with Client(federation.admin) as admin:
+        assert (await admin.admin.member("acme")).pending_keys == []
+        registry = await admin.admin.registry()
+    assert registry.members["acme"].submission_keys == (genuine.text,)
+
+
+def _proof(profile: Profile, key: PrivateKey, context: str) -> bytes:
+    return prove_possession(key, member=profile.member, origin=profile.trust.log, context=context)
 
 
 async def test_a_lost_logbook_is_read_again(federation: Federation) -> None:
