@@ -6,13 +6,20 @@ here means that somebody else has the key, or that the journal was lost.
 Source: docs/protocol.md, "Pulling", step 9.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hashshare.client.evidence import keep_evidence
 from hashshare.client.following import Follower
 from hashshare.client.journal import Journal
 from hashshare.client.logbook import OwnSubmission
-from hashshare.errors import KeyMisuseError, NotFoundError, OmissionError, VerificationError
+from hashshare.errors import (
+    HashshareError,
+    KeyMisuseError,
+    NotFoundError,
+    OmissionError,
+    VerificationError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +69,8 @@ class Chain:
     async def _omitted(self, log_index: int, receipt: bytes) -> OmissionError:
         error = OmissionError(f"the log does not hold this member's submission at leaf {log_index}")
         position = self.follower.logbook.position(self.follower.profile.trust)
-        leaf = await self._fetch(log_index)
-        self._keep(error, notes=[position.note], leaves=[leaf], receipts=[receipt])
+        leaves = await self._fetch([log_index])
+        self._keep(error, notes=[position.note], leaves=leaves, receipts=[receipt])
         return error
 
     async def _misused(self, strangers: list[OwnSubmission]) -> KeyMisuseError:
@@ -72,12 +79,17 @@ class Chain:
             f"a key of this profile signed {len(strangers)} submissions that were not made here,"
             f" the first one is leaf {first.log_index}"
         )
-        self._keep(error, leaves=[await self._fetch(s.log_index) for s in strangers[:20]])
+        self._keep(error, leaves=await self._fetch([s.log_index for s in strangers[:20]]))
         return error
 
-    async def _fetch(self, log_index: int) -> bytes:
-        _, leaf = await self.follower.session.request("GET", f"/v1/log/entries/{log_index}")
-        return leaf
+    async def _fetch(self, indexes: list[int]) -> list[bytes]:
+        """Return leaves as far as the server gives them: it must not silence the alarm."""
+        leaves = []
+        with suppress(HashshareError):
+            for index in indexes:
+                _, leaf = await self.follower.session.request("GET", f"/v1/log/entries/{index}")
+                leaves.append(leaf)
+        return leaves
 
     def _keep(self, error: VerificationError, **signed: list[bytes]) -> None:
         profile = self.follower.profile

@@ -3,9 +3,11 @@
 Source: docs/protocol.md, "Evidence".
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +23,9 @@ def keep_evidence(
     leaves: Iterable[bytes] = (),
     receipts: Iterable[bytes] = (),
 ) -> Path:
-    """Write what was signed to a new file in ``folder``, durably, and return its path.
+    """Write what was signed to a file in ``folder``, durably, and return its path.
+
+    The same evidence is kept once, however often it is met.
 
     Args:
         folder: Where.
@@ -31,17 +35,15 @@ def keep_evidence(
         leaves: Of the log.
         receipts: With proofs.
     """
-    moment = datetime.now(UTC)
-    path = folder / f"evidence-{moment.strftime('%Y%m%dT%H%M%S%f')}.json"
-    content = {
-        "found_at": format_time(moment),
-        "log": log,
-        "reason": reason,
+    signed = {
         "notes": [note.decode("utf-8", "replace") for note in notes if note],
         "leaves": [leaf.decode("utf-8", "replace") for leaf in leaves],
         "receipts": [receipt.decode("utf-8", "replace") for receipt in receipts],
     }
-    with path.open("x") as file:
+    digest = hashlib.sha256(json.dumps([reason, log, signed]).encode()).hexdigest()
+    path = folder / f"evidence-{digest[:16]}.json"
+    content = {"found_at": format_time(datetime.now(UTC)), "log": log, "reason": reason, **signed}
+    with suppress(FileExistsError), path.open("x") as file:
         json.dump(content, file, indent=1, ensure_ascii=False)
         file.flush()
         os.fsync(file.fileno())

@@ -104,16 +104,16 @@ class Follower:
             return self._verify_seen(known)
         if offered.size == before.size and offered.root != before.root:
             raise self._forked("two roots are signed for one size of the log", known.note, note)
-        # 2. to 4. Every leaf in between is read, and all leaves give the signed root.
-        base = known.history.size
+        # 2. and 3. Every leaf in between is read, and all leaves give the signed root.
+        base, keys = known.history.size, self.profile.submission_key_ids()
         own = [
             (logged.statement_id, logged.index)
             async for logged in self._read(known.history, offered.size)
-            if self._is_own(logged)
+            if isinstance(logged.statement, Submission) and logged.statement.key_id in keys
         ]
         if known.history.frontier.root() != offered.root:
             await self._explain(before, offered, known.note, note)
-        # 5. Enough witnesses have seen it, and lately.
+        # 4. Enough witnesses have seen it, and lately.
         position = self._verify_seen(Position(known.history, note))
         return position if self.logbook.advance(position, own, base=base) else None
 
@@ -168,13 +168,6 @@ class Follower:
             fetched = await self.session.get(f"/v1/registry/{version}", RegistryDocument)
             documents[named.sha256] = fetched.document
         return documents
-
-    def _is_own(self, logged: Logged) -> bool:
-        statement = logged.statement
-        return (
-            isinstance(statement, Submission)
-            and statement.key_id in self.profile.submission_key_ids()
-        )
 
     async def _verify_prefix(
         self, offered: Checkpoint, known: Checkpoint, known_note: bytes, note: bytes

@@ -11,7 +11,7 @@ from typing import Final
 
 from hashshare.crypto import canonical, merkle
 from hashshare.crypto.envelope import parse_envelope
-from hashshare.crypto.note import Checkpoint, NoteVerifier, verify_checkpoint
+from hashshare.crypto.note import Checkpoint
 from hashshare.domain.registry import Registry, parse_registry, verify_succession
 from hashshare.domain.statements import Publication, read_registry_statement
 from hashshare.errors import (
@@ -40,30 +40,6 @@ class AcceptedPublication:
     publication: Publication
     statement_id: str
     log_index: int
-
-
-def accept_checkpoint(
-    note: bytes, verifier: NoteVerifier, known: Checkpoint, *, proof: list[bytes] | None
-) -> Checkpoint:
-    """Return the checkpoint in ``note``, which extends the one that is known.
-
-    Args:
-        note: From the server.
-        verifier: The log's key.
-        known: The newest that was accepted before, or ``NEVER``.
-        proof: Of consistency between the two; None if it was not fetched, which is right
-            when the sizes are equal or nothing is known.
-
-    Raises:
-        MalformedError: ``note`` is no checkpoint.
-        SignatureInvalidError: The log did not sign it.
-        MixAndMatchError: It is of another log.
-        RollbackError: It is of a smaller tree.
-        EquivocationError: It is of a tree that does not extend the known one.
-    """
-    checkpoint = verify_checkpoint(note, verifier)
-    verify_growth(known, checkpoint, proof=proof)
-    return checkpoint
 
 
 def verify_growth(old: Checkpoint, new: Checkpoint, *, proof: list[bytes] | None) -> None:

@@ -66,12 +66,12 @@ class WitnessService:
             size: Of the log.
             now: Aware.
         """
-        for cosigned in await self._read():
-            note = await self._note(cosigned)
-            is_recent = now - cosigned.first_at < PATIENCE
-            if cosigned.size == size or (is_recent and not await self._is_met(cosigned.size, note)):
+        begun = next(iter(await self._read()), None)
+        if begun is not None:
+            note = await self._note(begun)
+            is_recent = now - begun.first_at < PATIENCE
+            if begun.size == size or (is_recent and not await self._is_met(begun.size, note)):
                 return note
-            break
         return await self.log.checkpoint_at(size)
 
     async def cosign(self, note: bytes, *, now: datetime) -> int:
@@ -139,7 +139,7 @@ class WitnessService:
         async with snapshot(self.pool) as connection:
             repository = RegistryRepository(connection)
             row = await repository.read(await repository.read_version())
-            while (parse_registry(row.document)).policy is not None:
+            while parse_registry(row.document).policy is not None:
                 size = row.log_index
                 if size == 0:
                     raise UnavailableError("no quorum of witnesses has cosigned the log yet")
@@ -161,15 +161,13 @@ class WitnessService:
 
 
 def _lines_of(signed: SignedText, policy: Policy | None, note: bytes) -> list[tuple[str, str]]:
-    known = (
-        {}
-        if policy is None
-        else {(w.verifier.name, w.verifier.key_id): w for w in policy.witnesses}
-    )
+    """Return the lines by witnesses of the policy, verified, with what tells these apart."""
+    witnesses = () if policy is None else policy.witnesses
+    known = {(w.verifier.name, w.verifier.key_id): w.verifier for w in witnesses}
     found = []
     for line in signed.signatures:
-        witness = known.get((line.name, line.key_id))
-        if witness is not None:
-            verify_cosignature(note, witness.verifier)
+        verifier = known.get((line.name, line.key_id))
+        if verifier is not None:
+            verify_cosignature(note, verifier)
             found.append((f"{line.name} {line.key_id.hex()}", str(line)))
     return found

@@ -358,12 +358,19 @@ async def test_an_own_submission_that_is_dropped(scene: Scene) -> None:
     await scene.push(31)
     before.leaves += _publications_after(scene, before)
     scene.relay.attack = before
+
+    def silent(answer: Answer) -> None:
+        answer.status, answer.body = 404, b""
+
+    # The leaf for the evidence is not given: that must not silence the alarm.
+    before.lies["/v1/log/entries/"] = silent
     async with Client(scene.relay.profile) as victim:
         with pytest.raises(OmissionError) as caught:
             await victim.pull()
-        # It goes on being said.
+        # It goes on being said, and kept once.
         with pytest.raises(OmissionError):
             await victim.pull()
+    assert len(list(scene.relay.profile.folder.glob("evidence-*.json"))) == 1
     evidence = json.loads(_evidence_of(caught.value))
     assert evidence["receipts"] == [pushed.receipt_path.read_text()]
     assert len(evidence["notes"]) == 1

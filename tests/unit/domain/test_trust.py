@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hashshare.crypto import merkle
 from hashshare.crypto.envelope import seal
 from hashshare.crypto.keys import PrivateKey
-from hashshare.crypto.note import Checkpoint, NoteSigner, sign_checkpoint
+from hashshare.crypto.note import Checkpoint, NoteSigner, sign_checkpoint, verify_checkpoint
 from hashshare.domain.documents import encode_document
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.statements import (
@@ -21,7 +21,7 @@ from hashshare.domain.statements import (
 from hashshare.domain.trust import (
     NEVER,
     AcceptedPublication,
-    accept_checkpoint,
+    verify_growth,
     verify_progress,
 )
 from hashshare.errors import (
@@ -74,7 +74,9 @@ def accepted(
     note: bytes, known: Checkpoint = NEVER, proof: list[bytes] | None = None
 ) -> Checkpoint:
     """Accept a checkpoint of the log."""
-    return accept_checkpoint(note, LOG_SIGNER.verifier, known, proof=proof)
+    checkpoint = verify_checkpoint(note, LOG_SIGNER.verifier)
+    verify_growth(known, checkpoint, proof=proof)
+    return checkpoint
 
 
 @given(sizes, sizes)
