@@ -8,8 +8,8 @@ RUN python -m venv /opt/hashshare /opt/build
 WORKDIR /source
 # The lock alone, so that this layer is made again only when the lock changes.
 COPY requirements.txt requirements-build.txt ./
-RUN /opt/hashshare/bin/pip install --no-cache-dir --only-binary :all: --require-hashes -r requirements.txt \
- && /opt/build/bin/pip install --no-cache-dir --only-binary :all: --require-hashes -r requirements-build.txt
+RUN /opt/hashshare/bin/pip install --no-cache-dir --only-binary :all: --no-deps --require-hashes -r requirements.txt \
+ && /opt/build/bin/pip install --no-cache-dir --only-binary :all: --no-deps --require-hashes -r requirements-build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY hashshare hashshare
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
