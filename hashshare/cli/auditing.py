@@ -76,8 +76,9 @@ def audit(
     profile: ProfileOption = None,
     as_json: Json = False,
 ) -> None:
-    """Replay the log and its batches, and compare every published list; 3 if one differs.
+    """Replay the log and its batches, and compare every published list.
 
+    Exits with 3 if one differs, or a batch that you may read is not shown or not the signed one.
     Signatures and chains are verified for all; lists, where you may read every batch: auditors
     and admins may. What was done is kept below the profile, so that it goes on after an
     interruption.
@@ -99,7 +100,7 @@ def audit(
         output.record(report.to_fields())
     else:
         _tell_report(report)
-    if report.differs:
+    if report.accuses:
         raise typer.Exit(ExitCode.NOT_VERIFIED)
 
 

@@ -19,7 +19,7 @@ from hashshare.client.following import Follower
 from hashshare.client.opinions import OpinionFile
 from hashshare.domain.history import History, Logged
 from hashshare.domain.names import MemberId
-from hashshare.domain.registry import Registry, parse_registry
+from hashshare.domain.registry import Registry, Role, parse_registry
 from hashshare.domain.statements import Publication, PublishedList, Submission
 from hashshare.errors import (
     BatchFaultsError,
@@ -175,10 +175,19 @@ class _Replay:
         except NotFoundError:
             if batch.sha256 in self.target.redactions:
                 standing.redact(waiting)
+            elif self._may_read(waiting.submission):
+                standing.withhold(waiting, "its batch is not there")
             else:
-                standing.blind(waiting, "its batch may not be read, or is not there")
+                standing.blind(waiting)
             return None
         return path
+
+    def _may_read(self, submission: Submission) -> bool:
+        """Return whether the server owes this reader the batch of a submission."""
+        registry, reader = self.target.registry, self.auditor.follower.profile.member
+        if registry is None or submission.member == reader:
+            return True
+        return bool({Role.ADMIN, Role.AUDITOR} & set(registry.member(reader).roles))
 
     def _apply(self, waiting: Waiting, path: Path | None) -> None:
         with self.opinions.transaction():
@@ -205,7 +214,8 @@ class _Replay:
             )
         except (BatchFaultsError, DigestMismatchError, MalformedError, TooLargeError) as error:
             # It may not have been accepted: the server's fault, and what follows is not known.
-            self.findings.of(submission.hash_set).blind(waiting, f"its batch is wrong: {error}")
+            standing = self.findings.of(submission.hash_set)
+            standing.withhold(waiting, f"its batch is wrong: {error}")
             return
         number = self.findings.number_of(submission.hash_set)
         member = MemberId(submission.member)

@@ -27,6 +27,7 @@ class Verdict(StrEnum):
 
     AGREED = "agreed"
     DIFFERS = "differs"
+    WITHHELD = "withheld"
     REDACTED = "redacted"
     UNREADABLE = "unreadable"
 
@@ -56,11 +57,16 @@ class Standing(msgspec.Struct):
     @property
     def is_blind(self) -> bool:
         """Whether nothing more can be said: a batch is not known, or a version differs."""
-        return self.verdict in {Verdict.DIFFERS, Verdict.UNREADABLE}
+        return self.verdict in {Verdict.DIFFERS, Verdict.WITHHELD, Verdict.UNREADABLE}
 
-    def blind(self, logged: Place, reason: str) -> None:
-        """Note that from this leaf on nothing can be compared."""
-        self.verdict, self.reason = Verdict.UNREADABLE, reason
+    def blind(self, logged: Place) -> None:
+        """Note that from this leaf on nothing can be compared: its batch is not for this reader."""
+        self.verdict, self.reason = Verdict.UNREADABLE, "its batch is not for you to read"
+        self.leaf, self.statement_id = logged.index, logged.statement_id
+
+    def withhold(self, logged: Place, reason: str) -> None:
+        """Note that the server does not show, to one who may see it, what was signed here."""
+        self.verdict, self.reason = Verdict.WITHHELD, reason
         self.leaf, self.statement_id = logged.index, logged.statement_id
 
     def redact(self, logged: Place) -> None:
@@ -154,9 +160,10 @@ class Report:
     redactions: list[str] = field(default_factory=list)
 
     @property
-    def differs(self) -> bool:
-        """Whether a publication is not what the log gives."""
-        return any(s.verdict is Verdict.DIFFERS for s in self.hash_sets.values())
+    def accuses(self) -> bool:
+        """Whether a list is not what the log gives, or the server withholds what it is made of."""
+        faults = {Verdict.DIFFERS, Verdict.WITHHELD}
+        return any(s.verdict in faults for s in self.hash_sets.values())
 
     @property
     def is_complete(self) -> bool:

@@ -112,7 +112,7 @@ async def test_an_honest_server_agrees(federation: Federation, seed: int) -> Non
 
     standing = report.hash_sets["csam"]
     assert report.is_complete
-    assert not report.differs
+    assert not report.accuses
     latest = await federation.pool.fetchval("SELECT max(version) FROM publication")
     assert (standing.agreed_version, standing.compared) == (latest, latest)
     assert report.submissions == 10
@@ -187,7 +187,7 @@ async def test_a_published_list_that_is_not_the_fold(
         relay.attack = log
         report = await audit(relay.profile)
     standing = report.hash_sets["csam"]
-    assert report.differs
+    assert report.accuses
     assert (standing.verdict, standing.leaf) == (Verdict.DIFFERS, index)
     assert list(standing.differing) == ["csam/all/sha256"]
 
@@ -214,7 +214,7 @@ async def test_words_put_into_a_members_mouth(federation: Federation) -> None:
     assert standing.differing["csam/all/sha256"] == [0]
     assert standing.agreed_version >= 2
     # Nor does the next run think otherwise.
-    assert (await audit(federation.members["watch"])).differs
+    assert (await audit(federation.members["watch"])).accuses
 
 
 async def test_a_batch_that_the_server_has_lost(federation: Federation) -> None:
@@ -229,7 +229,8 @@ async def test_a_batch_that_the_server_has_lost(federation: Federation) -> None:
     async with run_relay(federation, "watch") as relay:
         relay.attack = lose
         report = await audit(relay.profile)
-    assert report.hash_sets["csam"].verdict is Verdict.UNREADABLE
+    assert report.accuses
+    assert report.hash_sets["csam"].verdict is Verdict.WITHHELD
     assert "not there" in report.hash_sets["csam"].reason
 
 
@@ -249,7 +250,8 @@ async def test_a_batch_that_is_not_the_signed_one(federation: Federation) -> Non
         relay.attack = swap
         report = await audit(relay.profile)
     standing = report.hash_sets["csam"]
-    assert standing.verdict is Verdict.UNREADABLE
+    assert report.accuses
+    assert standing.verdict is Verdict.WITHHELD
     assert "batch is wrong" in standing.reason
     assert standing.agreed_version >= 1
 
