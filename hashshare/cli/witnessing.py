@@ -1,6 +1,7 @@
 """Commands for witnesses, and for admins who choose them."""
 
 import asyncio
+import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
@@ -15,7 +16,7 @@ from hashshare.client.witness import WitnessLoop, make_key, open_logbook
 from hashshare.crypto.cosignature import WitnessVerifier
 from hashshare.crypto.note import Checkpoint
 from hashshare.crypto.policy import NamedWitness
-from hashshare.errors import UnavailableError
+from hashshare.errors import PermissionDeniedError, TooManyRequestsError, UnavailableError
 
 app = typer.Typer(
     name="witness",
@@ -62,17 +63,24 @@ def run_witness(
         try:
             async with Session.of(loaded) as session:
                 loop = WitnessLoop(loaded, session, logbook)
+                if once:
+                    _tell(await loop.step())
+                    return
+                output.say(f"witnessing {loaded.trust.log} at {loaded.api_url}")
                 while True:
-                    # A server that is away is no reason for a witness to end.
-                    with suppress(*([] if once else [UnavailableError])):
-                        _tell(await loop.step())
-                    if once:
-                        return
+                    await _step_patiently(loop)
                     await asyncio.sleep(every)
         finally:
             logbook.close()
 
     run(work())
+
+
+async def _step_patiently(loop: WitnessLoop) -> None:
+    """Do one step. That the server is away, or no admin has added the witness, will pass."""
+    with suppress(UnavailableError, TooManyRequestsError, PermissionDeniedError):
+        _tell(await loop.step())
+        sys.stdout.flush()
 
 
 def _tell(seen: Checkpoint | None) -> None:

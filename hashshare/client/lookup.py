@@ -18,7 +18,7 @@ from hashshare.errors import (
     MalformedError,
     MixAndMatchError,
     NotFoundError,
-    RollbackError,
+    UnavailableError,
 )
 from hashshare.replica import Replica
 from hashshare.wire.lists import BucketDocument, ProofDocument
@@ -83,7 +83,7 @@ class Looker:
                 continue
             attributes = _find(bucket, name, value, index, target.bits, target.root)
             return Finding(value, name, publication.version, attributes)
-        raise RollbackError("the server keeps giving buckets of other versions than it publishes")
+        raise UnavailableError("the server's bucket is of another version than witnesses have seen")
 
     async def fetch_bucket(self, name: ListName, index: int, bits: int) -> BucketDocument:
         """Return one bucket, not verified yet."""

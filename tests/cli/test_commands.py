@@ -282,3 +282,31 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
 def _close(server: "subprocess.Popen[str]") -> None:
     if server.stdout is not None:
         server.stdout.close()
+
+
+async def test_a_witness_waits_until_it_is_added(federation: Federation) -> None:
+    """It may be started before an admin names it in the trust policy, and cosigns from then on."""
+    admin = federation.admin.folder
+    key = (await sh("witness", "key", profile=admin)).out.strip()
+    process = await asyncio.create_subprocess_exec(
+        *HASHSHARE, "witness", "run", "--every", "0.1", "--json",
+        env={**os.environ, "HASHSHARE_PROFILE": str(admin)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(60):
+            assert b"witnessing test.example/log" in await process.stderr.readline()
+            await asyncio.sleep(1)
+            assert process.returncode is None
+            assert (await sh("witness", "add", "admin", key, profile=admin)).code == 0
+            cosigned = json.loads(await process.stdout.readline())
+        shown = await sh("checkpoint", "--json", profile=admin)
+        (checkpoint,) = shown.objects
+        assert checkpoint["size"] == cosigned["size"]
+        assert "admin " in checkpoint["note"]
+    finally:
+        process.terminate()
+        await process.wait()
