@@ -21,6 +21,7 @@ _MODULES: Final = {
     "pushing": {"push", "withdraw", "dispute"},
     "auditing": {"checkpoint", "compare", "audit", "redact", "chain"},
     "witnessing": {"witness"},
+    "rotating": {"rotate"},
     "pulling": {"pull", "lookup", "provenance", "export", "replica"},
 }
 """Each module of commands, in the order of ``--help``, and what it registers."""

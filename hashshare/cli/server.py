@@ -18,7 +18,7 @@ import structlog
 from hashshare.cli.server_certificate import keep_certificate, renew_certificate
 from hashshare.config import EMBEDDED, ServerSettings, parse_listen
 from hashshare.crypto.certificates import Authority, Issued
-from hashshare.crypto.keys import PrivateKey, read_private_key
+from hashshare.crypto.keys import PrivateKey, read_private_key, read_private_keys
 from hashshare.crypto.note import NoteSigner
 from hashshare.domain.joining import parse_trust
 from hashshare.domain.names import MemberId
@@ -158,7 +158,9 @@ async def build_server(
     stack.push_async_callback(submit.drain)
     publishing = partial(guard.run, news)
     if options.publisher:
-        publisher = Publisher(pool, blobs, replica_path, read_private_key(keys / "publisher.pem"))
+        publisher = Publisher(
+            pool, blobs, replica_path, partial(read_private_keys, keys, "publisher")
+        )
         stack.callback(publisher.close)
         publishing = partial(_publish, publisher, guard, news)
     services = Services(

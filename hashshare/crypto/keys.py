@@ -133,6 +133,17 @@ def read_private_key(path: Path) -> PrivateKey:
     return PrivateKey.from_pem(path.read_bytes())
 
 
+def read_private_keys(folder: Path, name: str) -> list[PrivateKey]:
+    """Return the keys of one purpose: those in ``name.pem`` and ``name-….pem``, that one first.
+
+    Raises:
+        MalformedError: One of the files holds no Ed25519 key.
+        OSError: One cannot be read.
+    """
+    paths = [folder / f"{name}.pem", *sorted(folder.glob(f"{name}-*.pem"))]
+    return [read_private_key(path) for path in paths if path.exists()]
+
+
 def write_private_key(path: Path, key: PrivateKey) -> None:
     """Write ``key`` to a new file that only its owner may read; durable once it returns.
 

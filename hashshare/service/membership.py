@@ -339,7 +339,7 @@ class MembershipService:
             keys = registry.member(member).submission_keys
             if public.text in keys and instead_of not in keys:
                 return True, registry.version
-            if self.governance_key is None or registry.governance.threshold > 1:
+            if self.governance_key is None or not _may_sign(self.governance_key, registry):
                 return False, registry.version
             # An admin may have retired the old one before.
             retiring = instead_of if instead_of in keys else None
@@ -356,6 +356,11 @@ class MembershipService:
                 continue
             return True, appended.version
         raise UnavailableError("the registry is changing, try again")
+
+
+def _may_sign(key: PrivateKey, registry: Registry) -> bool:
+    """Return whether a key alone signs the next registry; it may have been replaced."""
+    return key.public.text in registry.governance.keys and registry.governance.threshold == 1
 
 
 def _verify_invitation(row: InvitationRow | None, used_by: bytes, now: datetime) -> InvitationRow:

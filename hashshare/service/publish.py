@@ -11,7 +11,7 @@ kill at any moment:
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -67,7 +67,8 @@ class Publisher:
     """Publishes, while elected; and else follows those who do, with its own replica.
 
     Any number of processes may run one on the same database, each with a replica file of its
-    own. Use it as a context; it opens the replica.
+    own. Use it as a context; it opens the replica. Its keys are asked for at each publication, and
+    the one that the registry lists signs: a new one takes over as soon as governance says so.
     """
 
     def __init__(
@@ -75,12 +76,12 @@ class Publisher:
         pool: Pool,
         blobs: Blobs,
         replica_path: Path,
-        publisher_key: PrivateKey,
+        publisher_keys: Callable[[], Iterable[PrivateKey]],
         *,
         clock: Callable[[], datetime] = _now,
     ) -> None:
         self._pool = pool
-        self._key = publisher_key
+        self._keys = publisher_keys
         self._clock = clock
         self._worker = Worker("publisher")
         self._replica = _open_replica(replica_path)
@@ -227,7 +228,8 @@ class Publisher:
             edition = await self._plan(reading, hash_set)
             if edition is None:
                 return None
-            self._verify_key(edition.registry)
+            # Before the work, not after it.
+            self._key_of(edition.registry)
             return await self._publish(edition, reading)
 
     async def _plan(self, reading: Connection, hash_set: HashSetId) -> Edition | None:
@@ -262,7 +264,8 @@ class Publisher:
         for state in states:
             await publications.append_list(hash_set_no, state)
         statement = edition.to_statement(states, format_time(self._clock()))
-        envelope = seal(encode_document(statement), PUBLICATION_TYPE, [self._key])
+        key = self._key_of(edition.registry)
+        envelope = seal(encode_document(statement), PUBLICATION_TYPE, [key])
         # The last lock, and the shortest.
         log = LogRepository(connection)
         await log.lock()
@@ -316,9 +319,11 @@ class Publisher:
             self._registries[version] = registry
         return registry
 
-    def _verify_key(self, registry: Registry) -> None:
-        if self._key.public.text not in registry.publishers.keys:
-            raise PermissionDeniedError("the registry does not list this publisher's key")
+    def _key_of(self, registry: Registry) -> PrivateKey:
+        for key in self._keys():
+            if key.public.text in registry.publishers.keys:
+                return key
+        raise PermissionDeniedError("the registry does not list this publisher's key")
 
 
 def _open_replica(path: Path) -> Replica:

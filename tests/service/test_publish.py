@@ -82,7 +82,7 @@ def publisher(running: Running, replica: Path) -> Iterator[Publisher]:
 
 
 def _publisher(running: Running, replica: Path) -> Publisher:
-    return Publisher(running.pool, running.blobs, replica, running.coalition.publisher)
+    return Publisher(running.pool, running.blobs, replica, lambda: [running.coalition.publisher])
 
 
 def _pull(running: Running, replica: Path) -> PullService:
@@ -318,7 +318,7 @@ async def test_a_publisher_whose_key_is_not_registered_publishes_nothing(
     running: Running, replica: Path
 ) -> None:
     """Members would refuse what it signs."""
-    stranger = Publisher(running.pool, running.blobs, replica, PrivateKey.generate())
+    stranger = Publisher(running.pool, running.blobs, replica, lambda: [PrivateKey.generate()])
 
     with pytest.raises(PermissionDeniedError):
         await stranger.publish_once(HASH_SET)
@@ -367,7 +367,7 @@ async def test_two_publishers_never_fork(dsn: str, running: Running, tmp_path: P
     paths = [tmp_path / "one.sqlite", tmp_path / "two.sqlite"]
     async with open_pool(dsn, min_size=1, max_size=4) as pool:
         publishers = [
-            Publisher(p, running.blobs, path, running.coalition.publisher)
+            Publisher(p, running.blobs, path, lambda: [running.coalition.publisher])
             for p, path in zip([running.pool, pool], paths, strict=True)
         ]
 
@@ -463,7 +463,7 @@ async def _server(dsn: str, running: Running, replica: Path) -> AsyncIterator[Ne
     """Run a publisher as a server process does: with a pool and news of its own."""
     async with open_pool(dsn, min_size=1, max_size=6) as pool:
         news = News(pool)
-        publisher = Publisher(pool, running.blobs, replica, running.coalition.publisher)
+        publisher = Publisher(pool, running.blobs, replica, lambda: [running.coalition.publisher])
         tasks = [asyncio.create_task(news.run()), asyncio.create_task(publisher.run(news))]
         await news.wait_until_known()
         try:

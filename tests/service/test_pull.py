@@ -76,7 +76,9 @@ def replica(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def publisher(running: Running, replica: Path) -> AsyncIterator[Publisher]:
-    publisher = Publisher(running.pool, running.blobs, replica, running.coalition.publisher)
+    publisher = Publisher(
+        running.pool, running.blobs, replica, lambda: [running.coalition.publisher]
+    )
     yield publisher
     publisher.close()
 
@@ -439,7 +441,7 @@ async def test_servers_agree(
     """Another server with a pool and replica of its own answers the same."""
     async with open_pool(dsn, min_size=1, max_size=4) as pool:
         path = tmp_path / "other.sqlite"
-        publisher = Publisher(pool, running.blobs, path, running.coalition.publisher)
+        publisher = Publisher(pool, running.blobs, path, lambda: [running.coalition.publisher])
         await publisher.catch_up()
         other = PullService(pool, running.blobs, path, running.coalition.log, News(pool))
         name, admin = _name(story), story.admin

@@ -83,7 +83,9 @@ async def main() -> None:
     dsn, folder, replica, key, hash_set, DYING.point = sys.argv[1:]
     async with open_pool(dsn, min_size=1, max_size=4) as pool:
         blobs = Blobs.open(folder)
-        publisher = DyingPublisher(pool, blobs, Path(replica), read_private_key(Path(key)))
+        publisher = DyingPublisher(
+            pool, blobs, Path(replica), lambda: [read_private_key(Path(key))]
+        )
         publisher.replace_parts(Path(replica), blobs)
         await publisher.publish_once(HashSetId(hash_set))
         await publisher.build_snapshots()

@@ -1,0 +1,86 @@
+"""Commands that replace the coalition's own keys."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hashshare.cli.options import Json, ProfileOption, load_profile
+from hashshare.cli.output import EXIT_CODES, ending, output, run
+from hashshare.client import Client
+from hashshare.client.rotation import replace_publisher, rotate_governance
+from hashshare.crypto.keys import PrivateKey, PublicKey, write_private_key
+from hashshare.errors import NotFoundError
+
+app = typer.Typer(
+    name="rotate",
+    help="Replace the keys of the coalition, while its server and its members go on.",
+    no_args_is_help=True,
+)
+
+
+@app.command(epilog=f"Example: hashshare rotate governance\n\n{EXIT_CODES}")
+def governance(*, profile: ProfileOption = None, as_json: Json = False) -> None:
+    """Replace this profile's governance key by a new one; for admins.
+
+    If it failed, repeat it. A copy of the old key on the server signs nothing more: enrolments
+    then wait for an admin, unless the new one is copied there.
+    """
+
+    async def work() -> PublicKey:
+        async with Client(load_profile(profile)) as client:
+            return await rotate_governance(client.admin, now=datetime.now(UTC))
+
+    key = run(work())
+    output.record({"governance_key": key.text}, text=f"{key.text} governs from now on")
+
+
+@app.command("publisher-key", epilog=f"Example: hashshare rotate publisher-key DIR\n\n{EXIT_CODES}")
+def publisher_key(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The coalition's folder.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Make a new publisher's key beside the old one, and print what an admin needs to know of it.
+
+    For operators. It signs nothing before an admin says so; a running server finds it then.
+    """
+    key = PrivateKey.generate()
+    with ending():
+        if not (folder / "keys").is_dir():
+            raise NotFoundError(f"there is no coalition in {folder}")
+        path = folder / "keys" / f"publisher-{key.public.key_id[:16]}.pem"
+        write_private_key(path, key)
+    output.record({"publisher_key": key.public.text, "path": str(path)}, text=key.public.text)
+    if not output.as_json:
+        output.say(f"let it publish: hashshare rotate publisher {key.public.text}")
+
+
+@app.command(epilog=f"Example: hashshare rotate publisher 3q2+7w…=\n\n{EXIT_CODES}")
+def publisher(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="As rotate publisher-key prints it.")],
+    *,
+    profile: ProfileOption = None,
+    as_json: Json = False,
+) -> None:
+    """Let this key sign what is published, and none besides; for admins.
+
+    The server goes on without a pause if it has the key. What the old one signed stays valid.
+    """
+
+    async def work() -> bool:
+        public = PublicKey.parse(key)
+        async with Client(load_profile(profile)) as client:
+            return await replace_publisher(client.admin, public, now=datetime.now(UTC))
+
+    changed = run(work())
+    output.record(
+        {"publisher_key": key, "changed": changed},
+        text=f"{key} publishes from now on" if changed else f"{key} publishes already",
+    )
+
+
+def register(root: typer.Typer) -> None:
+    """Add the commands of this module."""
+    root.add_typer(app)
