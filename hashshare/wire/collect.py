@@ -153,8 +153,19 @@ class Collector:
         values = packed.reshape(-1, algorithm.size)
         order = sorted_order(values)
         owners = _joined(self._owners.pop(algorithm))[order]
-        records = np.searchsorted(lines, owners).astype(np.int32)
+        records = _places(lines, owners)
         return HashColumn(algorithm, values[order], records)
+
+
+def _places(lines: Numbers, owners: Numbers) -> Numbers:
+    """Return where each of ``owners`` is in ``lines``, which ascend and hold them all."""
+    places: Numbers
+    if len(lines) and int(lines[-1]) - int(lines[0]) == len(lines) - 1:
+        # No line is missing, which is so unless one was faulty: nothing to search for.
+        places = owners - lines[0]
+    else:
+        places = np.searchsorted(lines, owners).astype(np.int32)
+    return places
 
 
 def _plain(kind: Kind) -> Kind:
