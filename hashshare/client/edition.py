@@ -121,6 +121,8 @@ class Edition:
                     self._changes(writing, name),
                     base=base,
                     target=self.publication.version,
+                    # Only how finely it is cut while it grows: one bucket would hold all of it.
+                    expected_count=signed[name].count if name in signed else 0,
                 )
             if name in wanted and held is not None:
                 found = PublishedList(

@@ -22,6 +22,7 @@ Bytes2D = NDArray[np.uint8]
 Numbers = NDArray[np.int32]
 
 _WORD: Final = 8
+_PIECE: Final = 8192
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +39,21 @@ class HashColumn:
     algorithm: HashAlgorithm
     values: Bytes2D
     records: Numbers
+
+    def of_records(
+        self, order: NDArray[np.intp], first: int, after: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield the records from ``first`` to before ``after`` that have a value, with it.
+
+        Args:
+            order: The order that sorts ``records``.
+            first: Number of a record.
+            after: Number of a record.
+        """
+        begin, end = np.searchsorted(self.records, (first, after), sorter=order)
+        rows = order[begin:end]
+        for number, value in zip(self.records[rows].tolist(), self.values[rows], strict=True):
+            yield number, value.tobytes()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,13 +109,17 @@ class BatchColumns:
         return len(self.kind)
 
     def records(self) -> Iterator[Record]:
-        """Yield the records, in order."""
-        hashes: list[dict[HashAlgorithm, bytes]] = [{} for _ in range(self.count)]
-        for column in self.hashes:
-            for number, value in zip(column.records.tolist(), column.values, strict=True):
-                hashes[number][column.algorithm] = value.tobytes()
-        for number, kind in enumerate(self.kind.tolist()):
-            yield _to_record(self.operation, self.ids[number], hashes[number], self.kinds[kind])
+        """Yield the records, in order; made piece by piece, so that a large batch takes no more."""
+        orders = [np.argsort(column.records, kind="stable") for column in self.hashes]
+        for first in range(0, self.count, _PIECE):
+            kinds = self.kind[first : first + _PIECE].tolist()
+            hashes: list[dict[HashAlgorithm, bytes]] = [{} for _ in kinds]
+            for column, order in zip(self.hashes, orders, strict=True):
+                for number, value in column.of_records(order, first, first + len(kinds)):
+                    hashes[number - first][column.algorithm] = value
+            for number, kind in enumerate(kinds):
+                record, said = self.ids[first + number], self.kinds[kind]
+                yield _to_record(self.operation, record, hashes[number], said)
 
 
 def sorted_order(values: Bytes2D) -> NDArray[np.intp]:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashshare.domain.hashes import TRIVIAL
+from hashshare.domain.hashes import TRIVIAL, HashAlgorithm
+from hashshare.domain.policy import Basis
 from hashshare.domain.records import AssertRecord, DisputeRecord, Record
 from hashshare.domain.statements import Operation
 from hashshare.errors import BatchFaultsError, MalformedError, TooLargeError
@@ -71,6 +72,27 @@ def test_what_is_encoded_is_parsed(records: list[Record], size: int) -> None:
     for column in columns.hashes:
         values = [value.tobytes() for value in column.values]
         assert values == sorted(values)
+
+
+def test_records_come_back_over_the_borders_of_pieces() -> None:
+    """More records than are made at once, with algorithms that only some of them have."""
+    made: list[Record] = [
+        AssertRecord(
+            f"r{number}",
+            {
+                algorithm: os.urandom(algorithm.size)
+                for algorithm, every in ((HashAlgorithm.SHA256, 1), (HashAlgorithm.MD5, 3))
+                if number % every == 0
+            },
+            "A1",
+            None,
+            Basis.REVIEWED,
+        )
+        for number in range(20_001)
+    ]
+    data = b"".join(encode_batch(made, SALT))
+
+    assert list(parse_batch([data], rules(len(made))).records()) == made
 
 
 @given(records=batches, where=st.integers(0, 10_000), byte=st.integers(0, 255))
