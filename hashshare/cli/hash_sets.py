@@ -1,6 +1,8 @@
 """Commands on hash sets and their views."""
 
 from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -8,11 +10,13 @@ import typer
 
 from hashshare.cli.options import Json, ProfileOption, load_profile
 from hashshare.cli.output import EXIT_CODES, output, run
+from hashshare.cli.previewing import PreviewOption, put_into_force, show_preview
 from hashshare.client import Client
+from hashshare.client.admin import Edit
 from hashshare.domain.hashes import HashAlgorithm, parse_algorithm
 from hashshare.domain.policy import Media, QuorumOf, View
 from hashshare.domain.registry import EVERYBODY, HashSet, Registry
-from hashshare.errors import AlreadyExistsError, MalformedError
+from hashshare.errors import AlreadyExistsError, MalformedError, NotFoundError
 from hashshare.wire.lists import HashSetDocument
 
 sets = typer.Typer(name="hash-set", help="Create hash sets and look at them.", no_args_is_help=True)
@@ -20,9 +24,35 @@ views = typer.Typer(
     name="view", help="Create and change the views of a hash set.", no_args_is_help=True
 )
 
+
+class CountedBasisName(StrEnum):
+    """Which assertions a view counts."""
+
+    REVIEWED = "reviewed"
+    ANY = "any"
+
+
 SetName = Annotated[str, typer.Argument(metavar="SET", help="Id of the hash set.")]
 ViewName = Annotated[
     str, typer.Argument(metavar="SET/VIEW", help="The view, such as csam/confirmed.")
+]
+
+Quorum = Annotated[
+    int | None, typer.Option(min=1, max=1000, help="So many distinct members must assert a hash.")
+]
+CountedOf = Annotated[QuorumOf | None, typer.Option(help="What is counted.")]
+CountedBasis = Annotated[
+    CountedBasisName | None, typer.Option(help="reviewed, or any to count relayed assertions too.")
+]
+DisputeLimit = Annotated[
+    int | None, typer.Option(min=1, max=1000, help="So many disputes take a hash out.")
+]
+Classifications = Annotated[str | None, typer.Option(help="Only these count, comma-separated.")]
+Sources = Annotated[str | None, typer.Option(help="Only these members count.")]
+CountedMedia = Annotated[str | None, typer.Option(help="Only these media count.")]
+ShowMembers = Annotated[
+    bool | None,
+    typer.Option("--show-members/--no-show-members", help="Whether entries name members."),
 ]
 
 
@@ -89,6 +119,7 @@ def set_hash_set(
     classifications: Annotated[str | None, typer.Option(help="Replaces the vocabulary.")] = None,
     contributors: Annotated[str | None, typer.Option(help="Replaces who may push.")] = None,
     readers: Annotated[str | None, typer.Option(help="Replaces who may pull.")] = None,
+    preview: PreviewOption = False,
     profile: ProfileOption = None,
     as_json: Json = False,
 ) -> None:
@@ -107,12 +138,8 @@ def set_hash_set(
         )
         return registry.with_hash_set(name, changed)
 
-    async def work() -> bool:
-        async with Client(load_profile(profile)) as client:
-            reason = f"change hash set {name}"
-            return await client.admin.edit(change, reason=reason, now=datetime.now(UTC)) is not None
-
-    output.record({"hash_set": name, "changed": run(work())})
+    put_into_force(change, reason=f"change hash set {name}", what={"hash_set": name},
+                   preview=preview, profile=profile)  # fmt: skip
 
 
 @sets.command("list", epilog=f"Example: hashshare hash-set list --json\n\n{EXIT_CODES}")
@@ -147,62 +174,119 @@ def show(name: SetName, *, profile: ProfileOption = None, as_json: Json = False)
     output.record(fields)
 
 
-@views.command(epilog=f"Example: hashshare view create csam/confirmed --quorum 2\n\n{EXIT_CODES}")
+@views.command(
+    "create", epilog=f"Example: hashshare view create csam/confirmed --quorum 2\n\n{EXIT_CODES}"
+)
 def create_view(
     name: ViewName,
     *,
-    quorum: Annotated[int, typer.Option(help="So many distinct members must assert a hash.")] = 1,
-    quorum_of: Annotated[QuorumOf, typer.Option(help="What is counted.")] = QuorumOf.MEMBERS,
-    basis: Annotated[
-        str, typer.Option(help="reviewed, or any to count relayed assertions too.")
-    ] = "reviewed",
-    dispute_limit: Annotated[int, typer.Option(help="So many disputes take a hash out.")] = 1,
-    classifications: Annotated[str | None, typer.Option(help="Only these count.")] = None,
-    sources: Annotated[str | None, typer.Option(help="Only these members count.")] = None,
-    media: Annotated[str | None, typer.Option(help="Only these media count.")] = None,
-    show_members: Annotated[bool, typer.Option(help="Whether entries name members.")] = True,
+    quorum: Quorum = None,
+    quorum_of: CountedOf = None,
+    basis: CountedBasis = None,
+    dispute_limit: DisputeLimit = None,
+    classifications: Classifications = None,
+    sources: Sources = None,
+    media: CountedMedia = None,
+    show_members: ShowMembers = None,
     replace: Annotated[bool, typer.Option("--replace", help="Change a view that exists.")] = False,
+    preview: PreviewOption = False,
     profile: ProfileOption = None,
     as_json: Json = False,
 ) -> None:
-    """Create a view, or change one with --replace; published within a second or two."""
+    """Create a view, or make it anew with --replace; published within a second or two.
 
-    async def work() -> bool:
-        hash_set, view_id = _parse_view(name)
-        chosen = View(
-            quorum=quorum,
-            quorum_of=quorum_of,
-            basis=_basis(basis),
-            dispute_limit=dispute_limit,
-            classifications=_optional(classifications),
-            sources=_optional(sources),
-            media=None if media is None else tuple(Media(m) for m in _split(media)),
-            show_members=show_members,
-        )
-        async with Client(load_profile(profile)) as client:
-            known = (await client.admin.registry()).hash_set(hash_set).views
-            if view_id in known and not replace:
-                raise AlreadyExistsError(f"there is a view {name}; change it with --replace")
-            done = await client.admin.put_view(hash_set, view_id, chosen, now=datetime.now(UTC))
-            return done is not None
+    What is not named is: quorum 1 of members, basis reviewed, dispute limit 1, all
+    classifications, sources and media count, members are shown.
+    """
+    given = _given(
+        quorum, quorum_of, basis, dispute_limit, classifications, sources, media, show_members
+    )
+    hash_set, view_id = _parse_view(name)
 
-    output.record({"view": name, "changed": run(work())})
+    def change(registry: Registry) -> Registry:
+        if view_id in registry.hash_set(hash_set).views and not replace:
+            raise AlreadyExistsError(f"there is a view {name}; change it with: view set")
+        return registry.with_view(hash_set, view_id, msgspec.structs.replace(View(), **given))
+
+    put_into_force(change, reason=f"set view {name}", what={"view": name}, preview=preview,
+                   profile=profile)  # fmt: skip
 
 
-views.registered_commands[-1].name = "create"
+@views.command(
+    "set", epilog=f"Example: hashshare view set csam/confirmed --quorum 3 --preview\n\n{EXIT_CODES}"
+)
+def set_view(
+    name: ViewName,
+    *,
+    quorum: Quorum = None,
+    quorum_of: CountedOf = None,
+    basis: CountedBasis = None,
+    dispute_limit: DisputeLimit = None,
+    classifications: Classifications = None,
+    sources: Sources = None,
+    media: CountedMedia = None,
+    show_members: ShowMembers = None,
+    preview: PreviewOption = False,
+    profile: ProfileOption = None,
+    as_json: Json = False,
+) -> None:
+    """Change what is named of a view, and nothing else; "" lets all count again."""
+    given = _given(
+        quorum, quorum_of, basis, dispute_limit, classifications, sources, media, show_members
+    )
+    put_into_force(_changing(name, given), reason=f"set view {name}", what={"view": name},
+                   preview=preview, profile=profile)  # fmt: skip
+
+
+@views.command(
+    "preview",
+    epilog="Example: hashshare view preview csam/confirmed --quorum 3 --output changes.ndjson"
+    f"\n\n{EXIT_CODES}",
+)
+def preview_view(
+    name: ViewName,
+    *,
+    quorum: Quorum = None,
+    quorum_of: CountedOf = None,
+    basis: CountedBasis = None,
+    dispute_limit: DisputeLimit = None,
+    classifications: Classifications = None,
+    sources: Sources = None,
+    media: CountedMedia = None,
+    show_members: ShowMembers = None,
+    changes: Annotated[int, typer.Option(help="So many changes of each list are shown.")] = 10,
+    output_path: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write every change here, one a line."),
+    ] = None,
+    profile: ProfileOption = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what would enter and leave each list if the view were set so; changes nothing."""
+    given = _given(
+        quorum, quorum_of, basis, dispute_limit, classifications, sources, media, show_members
+    )
+    show_preview(_changing(name, given), profile=profile, changes=changes, path=output_path)
 
 
 @views.command(epilog=f"Example: hashshare view delete csam/confirmed\n\n{EXIT_CODES}")
-def delete(name: ViewName, *, profile: ProfileOption = None, as_json: Json = False) -> None:
+def delete(
+    name: ViewName,
+    *,
+    preview: PreviewOption = False,
+    profile: ProfileOption = None,
+    as_json: Json = False,
+) -> None:
     """Delete a view; its lists end."""
-
-    async def work() -> bool:
-        hash_set, view_id = _parse_view(name)
-        async with Client(load_profile(profile)) as client:
-            done = await client.admin.put_view(hash_set, view_id, None, now=datetime.now(UTC))
-            return done is not None
-
-    output.record({"view": name, "deleted": run(work())})
+    hash_set, view_id = _parse_view(name)
+    put_into_force(
+        lambda registry: registry.with_view(hash_set, view_id, None),
+        reason=f"delete view {name}",
+        what={"view": name},
+        done="deleted",
+        preview=preview,
+        profile=profile,
+    )
 
 
 @views.command("list", epilog=f"Example: hashshare view list csam\n\n{EXIT_CODES}")
@@ -236,10 +320,43 @@ def _parse_view(text: str) -> tuple[str, str]:
     return hash_set, view
 
 
-def _basis(text: str) -> str:
-    if text not in {"reviewed", "any"}:
-        raise MalformedError("the basis is reviewed or any")
-    return text
+def _given(
+    quorum: int | None,
+    quorum_of: QuorumOf | None,
+    basis: CountedBasisName | None,
+    dispute_limit: int | None,
+    classifications: str | None,
+    sources: str | None,
+    media: str | None,
+    show_members: bool | None,
+) -> dict[str, Any]:
+    """Return the fields of a view that were named."""
+    lists = {"classifications": classifications, "sources": sources}
+    chosen = {
+        "quorum": quorum,
+        "quorum_of": quorum_of,
+        "basis": basis and basis.value,
+        "dispute_limit": dispute_limit,
+        "show_members": show_members,
+    }
+    fields: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    # An empty text is an answer too: all of them.
+    fields |= {name: _optional(text) for name, text in lists.items() if text is not None}
+    if media is not None:
+        fields["media"] = tuple(Media(m) for m in _split(media)) or None
+    return fields
+
+
+def _changing(name: str, given: dict[str, Any]) -> Edit:
+    hash_set, view_id = _parse_view(name)
+
+    def change(registry: Registry) -> Registry:
+        known = registry.hash_set(hash_set).views.get(view_id)
+        if known is None:
+            raise NotFoundError(f"there is no view {name}")
+        return registry.with_view(hash_set, view_id, msgspec.structs.replace(known, **given))
+
+    return change
 
 
 def _describe(policy: dict[str, Any]) -> str:

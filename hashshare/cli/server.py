@@ -31,6 +31,7 @@ from hashshare.service.guard import Guard
 from hashshare.service.log import LogService
 from hashshare.service.membership import MembershipService
 from hashshare.service.news import News
+from hashshare.service.preview import PreviewService
 from hashshare.service.publish import Publisher
 from hashshare.service.pull import PullService
 from hashshare.service.redaction import RedactionService
@@ -169,6 +170,7 @@ async def build_server(
         log=log,
         membership=membership,
         news=news,
+        previews=PreviewService(pool, registries),
         pull=pull,
         redactions=RedactionService(pool, blobs, registries, signer),
         registries=registries,

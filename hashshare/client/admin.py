@@ -1,12 +1,13 @@
 """What admins do: edit the registry and sign it, invite, look at members, revoke."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import msgspec
 
+from hashshare.client.preview import fetch_preview
 from hashshare.client.profile import Profile
 from hashshare.client.session import Session
 from hashshare.client.verify import Verifier
@@ -36,6 +37,7 @@ from hashshare.wire.members import (
     RegistryRequest,
     RevocationRequest,
 )
+from hashshare.wire.preview import PreviewLine
 from hashshare.wire.submissions import RedactionDocument
 
 _ATTEMPTS: Final = 5
@@ -78,6 +80,22 @@ class Admin:
             except RegistryConflictError:
                 continue
         raise UnavailableError("the registry is being changed by others, try again")
+
+    async def preview(self, edit: Edit, *, most: int | None = None) -> AsyncIterator[PreviewLine]:
+        """Yield what an edit would make of the lists, were it published; nothing is changed.
+
+        Args:
+            edit: As for ``edit``.
+            most: How many changes of each list to be told of; None for all.
+
+        Raises:
+            NotFoundError: The edit names nothing, or the profile is no admin's.
+            MalformedError: The registry would contradict itself.
+            RegistryConflictError: Somebody else changed it in this moment.
+            UnavailableError: The server cannot be reached, or makes another preview.
+        """
+        async for line in fetch_preview(self.session, edit(await self.registry()), most=most):
+            yield line
 
     async def put_member(
         self, member_id: str, member: Member, *, new: bool, now: datetime
@@ -226,19 +244,12 @@ class Admin:
         self, hash_set_id: str, view_id: str, view: View | None, *, now: datetime
     ) -> RegistryAppended | None:
         """Add or replace a view, or delete it when ``view`` is None."""
-
-        def change(registry: Registry) -> Registry:
-            hash_set = registry.hash_set(hash_set_id)
-            views = dict(hash_set.views)
-            if view is None:
-                views.pop(view_id, None)
-            else:
-                views[view_id] = view
-            changed = msgspec.structs.replace(hash_set, views=views)
-            return registry.with_hash_set(hash_set_id, changed)
-
         verb = "delete" if view is None else "set"
-        return await self.edit(change, reason=f"{verb} view {hash_set_id}/{view_id}", now=now)
+        return await self.edit(
+            lambda r: r.with_view(hash_set_id, view_id, view),
+            reason=f"{verb} view {hash_set_id}/{view_id}",
+            now=now,
+        )
 
     async def invite(self, member_id: str, *, label: str, hours: int) -> InvitationMade:
         """Return a new invitation for a member of the registry."""

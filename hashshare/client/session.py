@@ -121,10 +121,15 @@ class Session:
 
     @asynccontextmanager
     async def stream(
-        self, path: str, *, headers: dict[str, str] | None = None
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        body: Body = None,
+        headers: dict[str, str] | None = None,
     ) -> AsyncIterator[tuple[aiohttp.ClientResponse, AsyncIterator[bytes]]]:
         """Give a response and its body as it comes; not tried again. Raises as ``get`` does."""
-        async with self._open("GET", path, None, headers) as response:
+        async with self._open(method, path, body, headers) as response:
             yield response, self._count(response)
 
     async def _count(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

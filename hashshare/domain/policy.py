@@ -141,6 +141,15 @@ def attributes_in(
     return _describe(view, asserting, disputes)
 
 
+def without_members(attributes: bytes) -> bytes:
+    """Return the attributes of an entry that names members as a view that does not has them."""
+    fields: dict[str, canonical.JsonValue] = msgspec.json.decode(attributes)
+    by: dict[str, str] = fields.pop("by")  # type: ignore[assignment] # of an entry of ours
+    fields["classifications"] = [*sorted(set(by.values()))]
+    fields["members"] = len(by)
+    return canonical.encode(fields)
+
+
 def _describe(view: View, asserting: Mapping[MemberId, Assertion], disputes: int) -> bytes:
     attributes: dict[str, canonical.JsonValue] = {}
     if view.show_members:

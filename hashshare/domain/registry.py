@@ -263,6 +263,21 @@ class Registry(Document, frozen=True):
         parse_id(hash_set_id, what="hash set")
         return self._next(hash_sets=dict(self.hash_sets) | {hash_set_id: hash_set})
 
+    def with_view(self, hash_set_id: str, view_id: str, view: View | None) -> "Registry":
+        """Return the next version, in which the view is as given; None deletes it.
+
+        Raises:
+            NotFoundError: There is no such hash set.
+            MalformedError: The id is not acceptable, or the view contradicts the hash set.
+        """
+        hash_set = self.hash_set(hash_set_id)
+        parse_id(view_id, what="view")
+        views = {name: known for name, known in hash_set.views.items() if name != view_id}
+        if view is not None:
+            views[view_id] = view
+        changed: HashSet = msgspec.structs.replace(hash_set, views=views)
+        return self.with_hash_set(hash_set_id, changed)
+
     def _next(self, **fields: object) -> "Registry":
         # msgspec.structs.replace is untyped.
         registry: Registry = msgspec.structs.replace(self, version=self.version + 1, **fields)

@@ -16,6 +16,7 @@ from hashshare.service.directory import Directory, Peer
 from hashshare.service.log import LogService
 from hashshare.service.membership import MembershipService
 from hashshare.service.news import News
+from hashshare.service.preview import PreviewService
 from hashshare.service.pull import PullService
 from hashshare.service.redaction import RedactionService
 from hashshare.service.registry import RegistryService
@@ -42,6 +43,7 @@ class Services:
     log: LogService
     membership: MembershipService
     news: News
+    previews: PreviewService
     pull: PullService
     redactions: RedactionService
     registries: RegistryService

@@ -1,13 +1,26 @@
 """The registry: who is in the coalition, and under which rules."""
 
+from contextlib import aclosing
 from typing import Final
 
 from aiohttp import web
 
 from hashshare.domain.changes import parse_number
-from hashshare.http.context import answer, now, read_document, require_admin, services
+from hashshare.http.context import (
+    answer,
+    now,
+    read_document,
+    require_admin,
+    send_chunks,
+    services,
+)
 from hashshare.service.registry import CurrentRegistry
-from hashshare.wire.members import RegistryAppended, RegistryDocument, RegistryRequest
+from hashshare.wire.members import (
+    PreviewRequest,
+    RegistryAppended,
+    RegistryDocument,
+    RegistryRequest,
+)
 
 routes: Final = web.RouteTableDef()
 
@@ -37,6 +50,21 @@ async def post_registry(request: web.Request) -> web.StreamResponse:
         receipt=appended.receipt.decode(),
     )
     return answer(document, status=201)
+
+
+@routes.post("/v1/previews")
+async def post_preview(request: web.Request) -> web.StreamResponse:
+    """Answer with what a registry would make of the lists; nothing comes into force."""
+    require_admin(request)
+    body = await read_document(request, PreviewRequest)
+    most = request.query.get("changes")
+    preview = await services(request).previews.open(
+        body.document, most=None if most is None else parse_number(most)
+    )
+    response = web.StreamResponse(headers={"Content-Encoding": "zstd", "Cache-Control": "no-store"})
+    response.content_type = "application/x-ndjson"
+    async with aclosing(preview):
+        return await send_chunks(request, response, preview)
 
 
 def _to_document(current: CurrentRegistry) -> RegistryDocument:

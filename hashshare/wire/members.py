@@ -52,6 +52,12 @@ class RegistryRequest(WireDocument):
     envelope: Base64
 
 
+class PreviewRequest(WireDocument):
+    """The next version of the registry as it might be, signed by nobody."""
+
+    document: Base64
+
+
 class RegistryAppended(WireDocument):
     """The registry is in force."""
 

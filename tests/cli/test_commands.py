@@ -310,3 +310,36 @@ async def test_a_witness_waits_until_it_is_added(federation: Federation) -> None
     finally:
         process.terminate()
         await process.wait()
+
+
+async def test_a_policy_is_previewed_before_it_is_set(
+    federation: Federation, tmp_path: Path
+) -> None:
+    """By three commands; the list keeps its entries until the view is set without --preview."""
+    admin, acme, beta = federation.admin.folder, tmp_path / "acme", tmp_path / "beta"
+    await _found(admin, acme, beta)
+    source = tmp_path / "hashes.csv"
+    source.write_text("sha256,classification\n" + "".join(f"{h},A1\n" for h in hashes(1, 2, 3)))
+    assert (await sh("push", "csam", source, profile=acme)).code == 0
+    changes = tmp_path / "changes.ndjson"
+    told = await sh("view", "preview", "csam/all", "--quorum", "2", "--changes", "1", "--json",
+                    "--output", changes, profile=admin)  # fmt: skip
+    assert told.code == 0, told.err
+    assert "nothing was changed" in told.err
+    by_kind = {o["kind"]: o for o in told.objects if o.get("list") == LIST}
+    assert (by_kind["list"]["before"], by_kind["list"]["leaves"]) == (3, 3)
+    assert by_kind["list"]["members"] == {"acme": {"enters": 0, "leaves": 3}}
+    assert len([o for o in told.objects if o["kind"] == "change"]) == 1
+    assert len(changes.read_text().splitlines()) == 3
+    for words in (["view", "delete", "csam/all"], ["view", "set", "csam/all", "--sources", "beta"]):
+        previewed = await sh(*words, "--preview", profile=admin)
+        assert previewed.code == 0, previewed.err
+        assert "acme" in previewed.out
+    shown = await sh("view", "list", "csam", "--json", profile=admin)
+    assert [(o["view"], o["quorum"]) for o in shown.objects] == [("csam/all", 1), ("csam/two", 2)]
+    refused = await sh("view", "preview", "csam/all", "--quorum", "2", profile=beta)
+    assert (refused.code, refused.out) == (1, "")
+    done = await sh("view", "set", "csam/two", "--dispute-limit", "3", "--json", profile=admin)
+    assert done.objects == [{"view": "csam/two", "changed": True}]
+    shown = await sh("view", "list", "csam", "--json", profile=admin)
+    assert [(o["quorum"], o["dispute_limit"]) for o in shown.objects] == [(1, 1), (2, 3)]
