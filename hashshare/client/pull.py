@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from hashshare.client.profile import Profile
 from hashshare.client.session import Session
 from hashshare.client.verify import News, Verifier
 from hashshare.domain.changes import Change
+from hashshare.domain.chunks import EntryChunk
 from hashshare.domain.names import HashSetId, ListName, ViewId
 from hashshare.domain.statements import PublishedList
 from hashshare.domain.trust import AcceptedPublication
@@ -190,42 +192,46 @@ class Puller:
             raise TooLargeError(f"a snapshot of {snapshot.size} bytes is offered")
         path = self.profile.sub_folder("downloads") / f"{snapshot.sha256}.parquet"
         progress.total, progress.unit = snapshot.size, "bytes"
+        digest = ""
         for attempt in range(self.session.attempts):
             try:
-                await self._continue_download(snapshot, path, progress)
+                digest = await self._continue_download(snapshot, path, progress)
                 break
             except UnavailableError:
                 if attempt + 1 == self.session.attempts:
                     raise
                 await asyncio.sleep(min(2**attempt * 0.2, 10))
-        if await asyncio.to_thread(_digest_of, path) != snapshot.sha256:
+        if digest != snapshot.sha256:
             path.unlink()
             raise DigestMismatchError("the snapshot does not have its announced digest")
         return path
 
     async def _continue_download(
         self, snapshot: SnapshotDocument, path: Path, progress: PullProgress
-    ) -> None:
+    ) -> str:
+        """Download the rest of a file, and return the digest of all of it."""
         have = path.stat().st_size if path.exists() else 0
         progress.done = have
         if have >= snapshot.size:
-            return
+            return (await asyncio.to_thread(_hasher_of, path)).hexdigest()
         headers = {"Range": f"bytes={have}-"} if have else {}
         async with self.session.stream(snapshot.path, headers=headers) as (response, chunks):
             if have and response.status != 206:
                 have = 0
+            hasher = await asyncio.to_thread(_hasher_of, path) if have else hashlib.sha256()
             with path.open("r+b" if have else "wb") as file:
                 file.seek(have)
                 progress.done = have
                 async for chunk in chunks:
                     if progress.done + len(chunk) > snapshot.size:
                         raise TooLargeError("the snapshot is longer than announced")
+                    hasher.update(chunk)
                     file.write(chunk)
                     progress.done += len(chunk)
-                file.flush()
-                os.fsync(file.fileno())
+                # Not synced: what a power cut leaves has another digest, and is fetched anew.
         if progress.done < snapshot.size:
             raise UnavailableError("the connection was lost during the download")
+        return hasher.hexdigest()
 
     async def _download_delta(
         self, name: ListName, base: int, target: int, progress: PullProgress
@@ -246,7 +252,9 @@ class Puller:
         return fresh
 
     def _commit(self, news: News, downloads: list["Download"]) -> list[Pulled]:
-        with self.verifier.replica.writing() as writing:
+        whole = any(download.snapshot is not None for download in downloads)
+        replica = self.verifier.replica
+        with replica.filling() if whole else replica.writing() as writing:
             results = [self._apply(writing, download) for download in downloads]
             hash_set = news.accepted.publication.hash_set
             writing.put_state(f"publication/{hash_set}", news.envelope)
@@ -261,7 +269,7 @@ class Puller:
             writing.build(
                 name,
                 algorithm,
-                read_snapshot(path, algorithm, max_count=document.count),
+                _ahead(read_snapshot(path, algorithm, max_count=document.count)),
                 version=document.version,
                 bits=target.bits,
                 max_count=document.count,
@@ -362,6 +370,16 @@ def _require(accepted: AcceptedPublication, name: ListName) -> PublishedList:
     return target
 
 
-def _digest_of(path: Path) -> str:
+def _hasher_of(path: Path) -> "hashlib._Hash":
+    """Return what has taken in the file, and may take in more."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256")
+
+
+def _ahead(chunks: Iterator[EntryChunk]) -> Iterator[EntryChunk]:
+    """Yield ``chunks``, each read by a thread while the one before is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="snapshot") as executor:
+        following = executor.submit(next, chunks, None)
+        while (chunk := following.result()) is not None:
+            following = executor.submit(next, chunks, None)
+            yield chunk

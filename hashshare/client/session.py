@@ -27,6 +27,8 @@ from hashshare.wire.problem import decode_problem
 MAX_DOCUMENT_BYTES: Final = 64 * 1024 * 1024
 MAX_PROBLEM_BYTES: Final = 64 * 1024
 CHUNK_BYTES: Final = 256 * 1024
+READ_BYTES: Final = 1024 * 1024
+"""With the library's 64 KiB it stops and goes on reading a download all the time."""
 ATTEMPTS: Final = 6
 MAX_WAIT_SECONDS: Final = 30.0
 
@@ -68,6 +70,7 @@ class Session:
             timeout=aiohttp.ClientTimeout(total=None, connect=20, sock_read=90),
             headers={"User-Agent": f"hashshare/{__version__}"},
             auto_decompress=False,
+            read_bufsize=READ_BYTES,
             skip_auto_headers=["Accept-Encoding"],
         )
         return self

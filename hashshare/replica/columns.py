@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -140,13 +139,16 @@ def _encode(
 ) -> Iterator[tuple[int, bytes]]:
     if not len(values):
         return
-    starts = [0, *(np.flatnonzero(np.diff(indexes)) + 1).tolist(), len(values)]
+    firsts = [0, *(np.flatnonzero(np.diff(indexes)) + 1).tolist()]
     size = values.shape[1]
-    value_bytes, tag_bytes = values.tobytes(), tags.tobytes()
-    for first, end in pairwise(starts):
-        yield (
-            int(indexes[first]),
-            (end - first).to_bytes(4, "big")
-            + value_bytes[first * size : end * size]
-            + tag_bytes[first * TAG_BYTES : end * TAG_BYTES],
+    # Views, so that each byte is copied once.
+    value_bytes, tag_bytes = values.data.cast("B"), tags.data.cast("B")
+    for index, first, end in zip(
+        indexes[firsts].tolist(), firsts, [*firsts[1:], len(values)], strict=True
+    ):
+        parts = (
+            (end - first).to_bytes(4, "big"),
+            value_bytes[first * size : end * size],
+            tag_bytes[first * TAG_BYTES : end * TAG_BYTES],
         )
+        yield index, b"".join(parts)

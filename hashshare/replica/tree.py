@@ -6,9 +6,10 @@ over empty buckets only.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import groupby
 from typing import Final
 
 from hashshare.crypto.merkle import HASH_BYTES, leaf_hash, node_hash
@@ -83,6 +84,21 @@ class BucketTree:
                 may be built on it: the publisher would sign what nobody submitted.
         """
         return self._put(0, index, value)
+
+    def fill(self, leaves: Iterable[tuple[int, bytes]]) -> bytes:
+        """Store the tree of a list that was empty until now, and return its root.
+
+        Args:
+            leaves: Index and hash of each bucket that is not empty, ascending.
+        """
+        hashes = leaves
+        root = self.root
+        for level in range(self._levels):
+            roots = list(self._fill_level(level, hashes))
+            hashes = roots
+            root = roots[0][1] if roots else root
+        self.root = root
+        return root
 
     def store(self) -> bytes:
         """Store what was changed, and return the new root.
@@ -172,6 +188,20 @@ class BucketTree:
         offset = index % WIDTH * HASH_BYTES
         tile[offset : offset + HASH_BYTES] = value
         self._write(level, index // WIDTH, bytes(tile))
+
+    def _fill_level(
+        self, level: int, hashes: Iterable[tuple[int, bytes]]
+    ) -> Iterator[tuple[int, bytes]]:
+        """Store the tiles of a level, and yield the index and root of each."""
+        empty = empty_root(HEIGHT * level)
+        width = 1 << min(HEIGHT, self.bits - HEIGHT * level)
+        for tile_index, group in groupby(hashes, key=lambda pair: pair[0] // WIDTH):
+            row = [empty] * width
+            for index, value in group:
+                row[index % WIDTH] = value
+            tile = b"".join(row)
+            self._write(level, tile_index, tile)
+            yield tile_index, _compute(tile)[-1][0]
 
     def _put(self, level: int, index: int, value: bytes) -> bytes:
         tile = self._open.get(level)

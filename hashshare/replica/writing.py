@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Final
 
 from hashshare.crypto.merkle import leaf_hash
@@ -45,6 +45,7 @@ REPLACE_ATTRIBUTES: Final = "INSERT OR REPLACE INTO attributes VALUES (?, ?)"
 REPLACE_STATE: Final = "INSERT OR REPLACE INTO state VALUES (?, ?)"
 
 REMEMBERED_TAGS: Final = 65_536
+BUCKETS_AT_ONCE: Final = 256
 
 # No list can have this name.
 _RECUTTING: Final = "recutting"
@@ -208,13 +209,21 @@ class Writing(Reading):
 
     def _fill(self, state: ListState, buckets: NumberedBuckets) -> ListState:
         """Fill an empty list with buckets, ascending."""
-        tree = self._tree(state)
         count = 0
-        for index, data in buckets:
-            count += int.from_bytes(data[:4], "big")
-            self._put_bucket(state, index, data)
-            tree.put_leaf(index, leaf_hash(data))
-        return replace(state, count=count, root=tree.store())
+
+        def leaves() -> Iterator[tuple[int, bytes]]:
+            nonlocal count
+            given = iter(buckets)
+            while several := list(islice(given, BUCKETS_AT_ONCE)):
+                self._connection.executemany(
+                    REPLACE_BUCKET, [(state.bucket_id(index), data) for index, data in several]
+                )
+                for index, data in several:
+                    count += int.from_bytes(data[:4], "big")
+                    yield index, leaf_hash(data)
+
+        root = self._tree(state).fill(leaves())
+        return replace(state, count=count, root=root)
 
     def _recut(self, state: ListState, bits: int) -> ListState:
         """Cut a list into 2**bits buckets."""
