@@ -37,6 +37,7 @@ class ServerSettings(BaseModel):
         database: ``embedded``, or the URL of a PostgreSQL database (15 or newer).
         blobs: Where batches and snapshots are: "" for a folder beside the settings, or a
             URL that obstore takes, such as ``s3://bucket/prefix``.
+        witness_ca: A PEM file with the CAs of witnesses that are asked; "" for the system's.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -49,6 +50,7 @@ class ServerSettings(BaseModel):
     enrol_public_url: str = ""
     database: str = EMBEDDED
     blobs: str = ""
+    witness_ca: str = ""
     limits: LimitSettings = LimitSettings()
 
     @classmethod

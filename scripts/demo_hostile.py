@@ -17,7 +17,6 @@ from pathlib import Path
 
 from hashshare.cli.server import configure_logging
 from hashshare.client import Client, Profile
-from hashshare.client.witness import make_key
 from hashshare.crypto.envelope import parse_envelope
 from hashshare.crypto.keys import PrivateKey, read_private_key
 from hashshare.crypto.note import NoteSigner
@@ -26,6 +25,7 @@ from hashshare.domain.registry import Role
 from hashshare.domain.statements import SUBMISSION_TYPE, Publication, id_of
 from hashshare.storage.database import create_database, migrate
 from hashshare.storage.embedded import run_embedded
+from hashshare.witness.loop import make_key
 from tests.client.test_audit import PUT_WORDS_INTO_THE_MOUTH_OF_BETA
 from tests.client.test_faults import records
 from tests.support.federation import CSAM, Federation, run_federation

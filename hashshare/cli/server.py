@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -25,6 +26,7 @@ from hashshare.domain.names import MemberId
 from hashshare.domain.registry import parse_registry
 from hashshare.http import Endpoints, Server, ServerLimits, Services
 from hashshare.http.tls import api_context, enrol_context
+from hashshare.http.witnesses import WitnessPusher
 from hashshare.service.batches import BatchLimits, BatchService
 from hashshare.service.directory import Directory
 from hashshare.service.guard import Guard
@@ -73,22 +75,18 @@ async def serve(options: Options, started: Callable[[Listening], None]) -> None:
         OSError: An address cannot be used.
     """
     settings = ServerSettings.load(options.folder)
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    stopping = stop_requested()
     async with AsyncExitStack() as stack:
         dsn = await stack.enter_async_context(_database(options, settings))
         await migrate(dsn)
         pool = await stack.enter_async_context(open_pool(dsn))
-        server, publishing = await build_server(stack, options, settings, pool)
+        server, beside = await build_server(stack, options, settings, pool)
         await stack.enter_async_context(server)
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(stopping.wait()),
             asyncio.create_task(keep_certificate(server, options.folder / "keys")),
+            asyncio.create_task(beside()),
         ]
-        if publishing is not None:
-            tasks.append(asyncio.create_task(publishing()))
         started(
             Listening(
                 server.addresses.api_url,
@@ -104,8 +102,17 @@ async def serve(options: Options, started: Callable[[Listening], None]) -> None:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
         for task in done:
-            # A publisher that gave up stops the server, with its reason.
+            # A task that gave up, such as the publisher, stops the server, with its reason.
             task.result()
+
+
+def stop_requested() -> asyncio.Event:
+    """Return what is set once the process is told to stop, by SIGTERM or SIGINT."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
 
 
 @asynccontextmanager
@@ -124,8 +131,8 @@ async def _database(options: Options, settings: ServerSettings) -> AsyncIterator
 
 async def build_server(
     stack: AsyncExitStack, options: Options, settings: ServerSettings, pool: Pool
-) -> tuple[Server, "Callable[[], Coroutine[Any, Any, None]] | None"]:
-    """Return the server of a coalition folder over a migrated database, and its publisher's task.
+) -> tuple[Server, Callable[[], Coroutine[Any, Any, None]]]:
+    """Return the server of a coalition folder over a migrated database, and its tasks beside it.
 
     What they hold is released by ``stack``.
     """
@@ -157,13 +164,16 @@ async def build_server(
     batches = BatchService(pool, blobs, registries, limits)
     submit = SubmitService(pool, batches, registries, signer)
     stack.push_async_callback(submit.drain)
-    publishing = partial(guard.run, news)
+    witnessing = WitnessService(pool, log, registries)
+    beside: list[Callable[[], Coroutine[Any, Any, None]]] = [partial(guard.run, news)]
     if options.publisher:
         publisher = Publisher(
             pool, blobs, replica_path, partial(read_private_keys, keys, "publisher")
         )
         stack.callback(publisher.close)
-        publishing = partial(_publish, publisher, guard, news)
+        tls = ssl.create_default_context(cafile=settings.witness_ca or None)
+        pusher = WitnessPusher(witnessing, registries, log, news, tls)
+        beside += [partial(publisher.run, news), pusher.run]
     services = Services(
         batches=batches,
         directory=Directory(pool, news, registries),
@@ -175,15 +185,15 @@ async def build_server(
         redactions=RedactionService(pool, blobs, registries, signer),
         registries=registries,
         submit=submit,
-        witnessing=WitnessService(pool, log, registries),
+        witnessing=witnessing,
     )
-    return _to_server(options, settings, services), publishing
+    return _to_server(options, settings, services), partial(_together, *beside)
 
 
-async def _publish(publisher: Publisher, guard: Guard, news: News) -> None:
-    """Publish, and keep what was signed, until cancelled or one of them gives up."""
-    # No task group: it would wrap the reason for which the publisher gives up.
-    tasks = [asyncio.create_task(publisher.run(news)), asyncio.create_task(guard.run(news))]
+async def _together(*runs: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run all until cancelled, or until one gives up, whose reason is raised."""
+    # No task group: it would wrap that reason.
+    tasks = [asyncio.create_task(run()) for run in runs]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

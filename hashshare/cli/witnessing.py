@@ -2,21 +2,31 @@
 
 import asyncio
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hashshare.cli.options import Json, ProfileOption, load_profile
-from hashshare.cli.output import EXIT_CODES, output, run
+from hashshare.cli.output import EXIT_CODES, ending, output, run
+from hashshare.cli.server import configure_logging, stop_requested
+from hashshare.cli.witness_server import LOOPBACK, CertificateFiles, serve_application
 from hashshare.client import Client
 from hashshare.client.session import Session
-from hashshare.client.witness import WitnessLoop, make_key, open_logbook
+from hashshare.config import parse_listen
 from hashshare.crypto.cosignature import WitnessVerifier
 from hashshare.crypto.note import Checkpoint
 from hashshare.crypto.policy import NamedWitness
-from hashshare.errors import PermissionDeniedError, TooManyRequestsError, UnavailableError
+from hashshare.errors import (
+    MalformedError,
+    PermissionDeniedError,
+    TooManyRequestsError,
+    UnavailableError,
+)
+from hashshare.witness.listener import WitnessListener
+from hashshare.witness.loop import WitnessLoop, make_key, open_logbook, witness_of
 
 app = typer.Typer(
     name="witness",
@@ -89,11 +99,63 @@ def _tell(seen: Checkpoint | None) -> None:
         output.record(fields, text=f"cosigned {seen.size} leaves")
 
 
-@app.command(epilog=f"Example: hashshare witness add acme acme+1a2b3c4d+BEx…\n\n{EXIT_CODES}")
+@app.command(
+    "serve",
+    epilog="Example: hashshare witness serve --listen 0.0.0.0:8445 --certificate fullchain.pem "
+    f"--key privkey.pem\n\n{EXIT_CODES}",
+)
+def serve_witness(
+    *,
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where the server can reach it.")
+    ] = "127.0.0.1:8445",
+    certificate: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="TLS certificate with its chain, PEM.", dir_okay=False),
+    ] = None,
+    private_key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="Its private key, PEM.")
+    ] = None,
+    profile: ProfileOption = None,
+    as_json: Json = False,
+) -> None:
+    """Cosign what the server shows, as any log that speaks C2SP tlog-witness can, until SIGTERM.
+
+    Without a certificate it serves plain HTTP to its own machine only, for a proxy in front.
+    """
+    with ending():
+        host, port = parse_listen(listen)
+        files = None
+        if certificate is not None and private_key is not None:
+            files = CertificateFiles(certificate, private_key)
+        elif certificate or private_key or host not in LOOPBACK:
+            raise MalformedError("it takes both --certificate and --key, or listens on 127.0.0.1")
+    configure_logging()
+
+    async def work() -> None:
+        loaded = load_profile(profile)
+        with closing(open_logbook(loaded)) as logbook:
+            listener = WitnessListener(loaded, witness_of(loaded), logbook)
+            async with serve_application(listener.application(), host, port, files) as url:
+                output.record({"url": url}, text=f"witnessing {loaded.trust.log} at {url}")
+                sys.stdout.flush()
+                await stop_requested().wait()
+
+    run(work())
+
+
+@app.command(
+    epilog="Example: hashshare witness add acme acme+1a2b3c4d+BEx… "
+    f"--url https://witness.acme.example\n\n{EXIT_CODES}"
+)
 def add(
     name: Name,
     verifier: Annotated[str, typer.Argument(metavar="KEY", help="As witness key prints it.")],
     *,
+    url: Annotated[
+        str,
+        typer.Option(metavar="URL", help="Where the server asks it. [default: it asks itself]"),
+    ] = "",
     threshold: Threshold = None,
     profile: ProfileOption = None,
     as_json: Json = False,
@@ -101,7 +163,7 @@ def add(
     """Demand that this witness, and others, have seen what members are shown; for admins."""
 
     async def work() -> str:
-        witness = NamedWitness(name, WitnessVerifier.parse(verifier))
+        witness = NamedWitness(name, WitnessVerifier.parse(verifier), url)
         async with Client(load_profile(profile)) as client:
             return await client.admin.add_witness(witness, threshold, now=datetime.now(UTC))
 

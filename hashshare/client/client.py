@@ -14,7 +14,7 @@ from hashshare.client.chain import Chain
 from hashshare.client.compare import Comparison
 from hashshare.client.enrol import renew, replace_submission_key
 from hashshare.client.export import Format, export_parquet, export_text
-from hashshare.client.following import Follower
+from hashshare.client.following import Follower, Offer
 from hashshare.client.journal import Journal
 from hashshare.client.logbook import Logbook, Position
 from hashshare.client.lookup import Finding, Looker, look_up, parse_in
@@ -90,7 +90,7 @@ class Client:
         if self._pending is None:
             self._pending = Logbook.open(self.profile.folder / "pending.sqlite")
             self._stack.callback(self._pending.close)
-        ahead = Follower(self.profile, self.session, self._pending, is_witness=True)
+        ahead = Follower(self.profile, self.session, self._pending, offer=Offer.NEWEST)
         return Admin(self.profile, self.session, replace(self._verifier, follower=ahead))
 
     @property

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Final
 
 from hashshare.client.evidence import keep_evidence
@@ -34,6 +35,17 @@ MAX_TILE_BYTES: Final = TILE_WIDTH * 65_537
 _ATTEMPTS: Final = 8
 
 
+class Offer(StrEnum):
+    """What a server can be asked for: the paths of checkpoints."""
+
+    COSIGNED = "/v1/log/checkpoint"
+    """A quorum of witnesses has seen it: what members believe."""
+    PENDING = "/v1/log/checkpoint/pending"
+    """Witnesses are to see it; while some have, it is the same for all."""
+    NEWEST = "/v1/log/checkpoint/newest"
+    """For admins, who must be able to change the trust policy while witnesses are away."""
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -57,15 +69,14 @@ class Follower:
     """Follows the log for one member, and remembers in its logbook what it verified.
 
     Attributes:
-        is_witness: Whether it follows what witnesses have yet to see, for one of them or for an
-            admin, who must be able to change the trust policy while they are away.
+        offer: Which of the server's checkpoints it follows.
     """
 
     profile: Profile
     session: Session
     logbook: Logbook
     progress: FollowProgress = field(default_factory=FollowProgress)
-    is_witness: bool = False
+    offer: Offer = Offer.COSIGNED
     clock: Callable[[], datetime] = _now
 
     async def follow(self) -> Position:
@@ -90,15 +101,14 @@ class Follower:
         raise UnavailableError("other processes of this profile keep following the log; try again")
 
     async def _fetch_checkpoint(self) -> bytes:
-        path = "/v1/log/checkpoint/pending" if self.is_witness else "/v1/log/checkpoint"
-        _, note = await self.session.request("GET", path, max_bytes=MAX_NOTE_BYTES)
+        _, note = await self.session.request("GET", self.offer, max_bytes=MAX_NOTE_BYTES)
         return note
 
     async def _grow(self, known: Position, note: bytes) -> Position | None:
         """Return the position at the checkpoint in ``note``; None if another process was faster."""
         # 1. The log signed it.
         offered = verify_checkpoint(note, self.profile.trust.log_verifier)
-        before = _checkpoint_of(known.note)
+        before = checkpoint_of(known.note)
         if offered.size < before.size:
             await self._verify_prefix(offered, before, known.note, note)
             return self._verify_seen(known)
@@ -125,7 +135,7 @@ class Follower:
             FreezeError: They have, too long ago.
         """
         registry = position.history.registry
-        if self.is_witness or registry is None or registry.policy is None:
+        if self.offer is not Offer.COSIGNED or registry is None or registry.policy is None:
             return position
         seen_at = registry.policy.verify(position.note)
         if seen_at is None:
@@ -177,7 +187,7 @@ class Follower:
         One of several servers may lag behind another by a moment.
         """
         try:
-            proof = await self._prove(offered, known)
+            proof = await self.prove(offered, known)
         except NotFoundError as error:
             raise RollbackError(
                 f"the log has {offered.size} leaves, and had {known.size} before"
@@ -197,13 +207,18 @@ class Follower:
             ProofInvalidError: It does, so that only the leaves that were given are wrong.
         """
         try:
-            proof = await self._prove(known, offered) if known.size else None
+            proof = await self.prove(known, offered) if known.size else None
             verify_growth(known, offered, proof=proof)
         except (EquivocationError, NotFoundError) as error:
             raise self._forked(str(error), known_note, note) from error
         raise ProofInvalidError("the leaves that were given are not those of the signed log")
 
-    async def _prove(self, old: Checkpoint, new: Checkpoint) -> list[bytes]:
+    async def prove(self, old: Checkpoint, new: Checkpoint) -> list[bytes]:
+        """Return the proof that one tree extends another, both of which have leaves; not verified.
+
+        Raises:
+            NotFoundError: The server has not both of them.
+        """
         path = f"/v1/log/consistency?old={old.size}&new={new.size}"
         return (await self.session.get(path, ProofDocument, max_bytes=MAX_NOTE_BYTES)).proof
 
@@ -226,6 +241,6 @@ class Follower:
         return error
 
 
-def _checkpoint_of(note: bytes) -> Checkpoint:
-    """Return the checkpoint of a note that was verified when it was written."""
+def checkpoint_of(note: bytes) -> Checkpoint:
+    """Return the checkpoint of a note that was verified when it was written; b"" is before all."""
     return parse_checkpoint(parse_note(note).text) if note else NEVER

@@ -31,6 +31,10 @@ SCHEMA: Final = """
         log_index    INTEGER NOT NULL,
         adopted      INTEGER NOT NULL DEFAULT 0
     ) STRICT;
+    CREATE TABLE IF NOT EXISTS cosigned (
+        only INTEGER NOT NULL PRIMARY KEY CHECK (only = 1),
+        note BLOB    NOT NULL
+    ) STRICT;
 """
 SELECT_POSITION: Final = "SELECT note, history, registry FROM position"
 SELECT_SIZE: Final = "SELECT size FROM position"
@@ -42,6 +46,9 @@ INSERT_OWN: Final = """
     ON CONFLICT (statement_id) DO NOTHING
 """
 SELECT_OWN: Final = "SELECT statement_id, log_index, adopted FROM own_submission ORDER BY log_index"
+BEGIN_COSIGNING: Final = "INSERT OR IGNORE INTO cosigned (only, note) SELECT 1, note FROM position"
+SELECT_COSIGNED: Final = "SELECT note FROM cosigned"
+REPLACE_COSIGNED: Final = "INSERT OR REPLACE INTO cosigned (only, note) VALUES (1, ?)"
 ADOPT: Final = "UPDATE own_submission SET adopted = 1 WHERE statement_id = ?"
 
 
@@ -152,6 +159,30 @@ class Logbook:
         """Note that the member knows of a submission; return whether there is one."""
         with _translated():
             return self._connection.execute(ADOPT, (statement_id,)).rowcount > 0
+
+    def begin_cosigning(self) -> None:
+        """Take what was read so far as cosigned, if nothing else is kept: it may have been."""
+        with _translated():
+            self._connection.execute(BEGIN_COSIGNING)
+
+    def cosigned(self) -> bytes:
+        """Return the newest checkpoint that this witness has cosigned, b"" if there is none."""
+        with _translated():
+            row = self._connection.execute(SELECT_COSIGNED).fetchone()
+        return bytes(row[0]) if row else b""
+
+    def cosign(self, before: bytes, note: bytes) -> bool:
+        """Write that ``note`` is cosigned, which extends ``before``.
+
+        Returns:
+            False, and nothing is written, if ``before`` is no longer the newest: what is
+            cosigned must be one history.
+        """
+        with _translated(), self._transaction() as connection:
+            if self.cosigned() != before:
+                return False
+            connection.execute(REPLACE_COSIGNED, (note,))
+        return True
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

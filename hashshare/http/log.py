@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from hashshare.crypto.note import MAX_NOTE_BYTES
+from hashshare.crypto.note import MAX_NOTE_BYTES, parse_checkpoint, parse_note
 from hashshare.crypto.tiles import TILE_WIDTH, parse_tile_path
 from hashshare.domain.changes import parse_number
 from hashshare.errors import MalformedError
@@ -33,6 +33,13 @@ async def get_pending(request: web.Request) -> web.StreamResponse:
     """Answer with the checkpoint that witnesses are to cosign."""
     size = services(request).news.log_size
     return _answer_note(await services(request).witnessing.pending(size, now=now()), size)
+
+
+@routes.get("/v1/log/checkpoint/newest")
+async def get_newest(request: web.Request) -> web.StreamResponse:
+    """Answer with the checkpoint of the whole log, whoever has seen it; for admins."""
+    note = await services(request).log.checkpoint()
+    return _answer_note(note, parse_checkpoint(parse_note(note).text).size)
 
 
 @routes.post("/v1/log/cosignatures")

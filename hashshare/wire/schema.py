@@ -149,6 +149,7 @@ OPERATIONS: Final = (
     Operation(
         "get", "/v1/log/checkpoint/pending", "The checkpoint that witnesses cosign", "text/plain"
     ),
+    Operation("get", "/v1/log/checkpoint/newest", "The checkpoint of the whole log", "text/plain"),
     Operation(
         "post",
         "/v1/log/cosignatures",

@@ -10,7 +10,6 @@ import pytest
 
 from hashshare.client import Client, Profile
 from hashshare.client.session import Session
-from hashshare.client.witness import WitnessLoop, make_key, open_logbook, witness_of
 from hashshare.crypto.keys import PrivateKey
 from hashshare.crypto.note import Checkpoint, SignedText, parse_note, sign_checkpoint
 from hashshare.crypto.policy import NamedWitness
@@ -27,6 +26,7 @@ from hashshare.errors import (
     VerificationError,
 )
 from hashshare.wire.lists import CosignedDocument
+from hashshare.witness.loop import WitnessLoop, make_key, open_logbook, witness_of
 from tests.client.test_faults import records
 from tests.support.federation import Federation
 from tests.support.hostile import HostileLog, altered_publication, genuine_leaves

@@ -83,6 +83,7 @@ async def run_federation(
     *,
     governance_on_server: bool = True,
     limits: Mapping[str, float] | None = None,
+    witness_ca: Path | None = None,
 ) -> AsyncIterator[Federation]:
     """Make a coalition in ``folder`` and run its server, with publisher, on free ports."""
     coalition = folder / "coalition"
@@ -107,11 +108,11 @@ async def run_federation(
         if limits is not None:
             chosen = LimitSettings.model_validate(limits)
             settings = settings.model_copy(update={"limits": chosen})
-        server, publishing = await build_server(stack, options, settings, pool)
+        if witness_ca is not None:
+            settings = settings.model_copy(update={"witness_ca": str(witness_ca)})
+        server, beside = await build_server(stack, options, settings, pool)
         await stack.enter_async_context(server)
-        if publishing is not None:
-            task = asyncio.create_task(publishing())
-            stack.push_async_callback(_cancel, task)
+        stack.push_async_callback(_cancel, asyncio.create_task(beside()))
         yield Federation(folder, _admin(coalition / "admin", server), server, pool)
 
 

@@ -1,6 +1,7 @@
 """A witness: it reads the whole log, remembers it, and cosigns what only grew.
 
-It asks the server itself, so that it may be behind any firewall.
+It asks the server itself, so that it may be behind any firewall. For one that is asked, see
+``listener``; both keep what they have cosigned in one place, and may run side by side.
 
 Source: C2SP tlog-witness, tlog-cosignature; docs/protocol.md, "Witnesses".
 """
@@ -12,14 +13,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from hashshare.client.following import Follower
+from hashshare.client.following import Follower, Offer, checkpoint_of
 from hashshare.client.logbook import Logbook
 from hashshare.client.profile import Profile
 from hashshare.client.session import Session
 from hashshare.crypto.cosignature import Witness, WitnessVerifier
 from hashshare.crypto.keys import PrivateKey, read_private_key, write_private_key
 from hashshare.crypto.note import Checkpoint, SignedText, parse_checkpoint, parse_note
-from hashshare.errors import NotFoundError
+from hashshare.domain.trust import verify_growth
+from hashshare.errors import EquivocationError, NotFoundError
 from hashshare.wire.lists import CosignedDocument
 
 REFRESH: Final = timedelta(minutes=10)
@@ -51,7 +53,9 @@ def witness_of(profile: Profile) -> Witness:
 
 def open_logbook(profile: Profile) -> Logbook:
     """Open what the witness remembers; apart from what the member itself has accepted."""
-    return Logbook.open(Path(profile.folder / "witness.sqlite"))
+    logbook = Logbook.open(Path(profile.folder / "witness.sqlite"))
+    logbook.begin_cosigning()
+    return logbook
 
 
 @dataclass(slots=True)
@@ -84,13 +88,32 @@ class WitnessLoop:
             UnavailableError: The server cannot be reached.
         """
         witness = witness_of(self.profile)
-        follower = Follower(self.profile, self.session, self.logbook, is_witness=True)
+        before = self.logbook.cosigned()
+        follower = Follower(self.profile, self.session, self.logbook, offer=Offer.PENDING)
         position = await follower.follow()
         note = parse_note(position.note)
         checkpoint, now = parse_checkpoint(note.text), self.clock()
         if self._last is not None and self._last[0] == checkpoint and now < self._last[1] + REFRESH:
             return None
         signed = SignedText(note.text, (note.signatures[0], witness.cosign(note.text, now=now)))
+        if not await self._keep(follower, before, checkpoint, signed.encode()):
+            return None
         await self.session.send("POST", "/v1/log/cosignatures", signed.encode(), CosignedDocument)
         self._last = (checkpoint, now)
         return checkpoint
+
+    async def _keep(
+        self, follower: Follower, before: bytes, checkpoint: Checkpoint, note: bytes
+    ) -> bool:
+        """Write down what is to be cosigned; return False if that is not the newest any more."""
+        known = checkpoint_of(before)
+        if known.size > checkpoint.size:
+            # The listener was asked meanwhile, and the server offers this one a little longer.
+            return False
+        try:
+            proof = await follower.prove(known, checkpoint) if known.size else None
+            verify_growth(known, checkpoint, proof=proof)
+        except EquivocationError as error:
+            follower.keep_fork(error, (before, note))
+            raise
+        return self.logbook.cosign(before, note)
