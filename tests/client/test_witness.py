@@ -152,6 +152,8 @@ async def test_a_server_without_a_quorum_is_not_believed(coalition: Federation) 
 
 async def test_a_split_view_needs_the_witnesses(coalition: Federation) -> None:
     """A fork for one member alone: no witness cosigns it, and its log is refused."""
+    # The last leaf is then a publication, and not the registry that names the witnesses.
+    await push(coalition.members["acme"], 2)
     await settled(coalition, "acme", "beta", "gamma")
     async with run_relay(coalition, "delta") as relay:
         log = HostileLog(relay.log, await genuine_leaves(coalition.pool))
