@@ -22,6 +22,7 @@ _MODULES: Final = {
     "auditing": {"checkpoint", "compare", "audit", "redact", "chain"},
     "witnessing": {"witness"},
     "rotating": {"rotate"},
+    "reporting": {"trail"},
     "pulling": {"pull", "lookup", "provenance", "export", "replica"},
 }
 """Each module of commands, in the order of ``--help``, and what it registers."""

@@ -39,6 +39,7 @@ from hashshare.service.pull import PullService
 from hashshare.service.redaction import RedactionService
 from hashshare.service.registry import RegistryService
 from hashshare.service.submit import SubmitService
+from hashshare.service.trail import TrailService
 from hashshare.service.witnessing import WitnessService
 from hashshare.storage.blobs import Blobs
 from hashshare.storage.database import Pool, create_database, migrate, open_pool
@@ -185,6 +186,7 @@ async def build_server(
         redactions=RedactionService(pool, blobs, registries, signer),
         registries=registries,
         submit=submit,
+        trail=TrailService(pool),
         witnessing=witnessing,
     )
     return _to_server(options, settings, services), partial(_together, *beside)

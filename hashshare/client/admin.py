@@ -10,6 +10,7 @@ import msgspec
 from hashshare.client.preview import fetch_preview
 from hashshare.client.profile import Profile
 from hashshare.client.session import Session
+from hashshare.client.trail import fetch_trail
 from hashshare.client.verify import Verifier
 from hashshare.crypto.envelope import parse_envelope, seal
 from hashshare.crypto.keys import PublicKey
@@ -39,6 +40,7 @@ from hashshare.wire.members import (
 )
 from hashshare.wire.preview import PreviewLine
 from hashshare.wire.submissions import RedactionDocument
+from hashshare.wire.trail import TrailEntryDocument
 
 _ATTEMPTS: Final = 5
 
@@ -271,6 +273,38 @@ class Admin:
     async def member(self, member_id: str) -> MemberDocument:
         """Return one member."""
         return await self.session.get(f"/v1/members/{member_id}", MemberDocument)
+
+    async def trail(
+        self,
+        *,
+        member: str | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        last: int | None = None,
+    ) -> AsyncIterator[TrailEntryDocument]:
+        """Yield entries of the audit trail, the oldest first; for admins and auditors.
+
+        Args:
+            member: Only of this one.
+            kind: Only of this kind: submission, pull, act or refusal.
+            since: None before, aware.
+            until: None from here on, aware.
+            last: The newest so many, and then the newest first; None for all.
+
+        Raises:
+            NotFoundError: The profile is neither an admin's nor an auditor's.
+            MalformedError: There is no such kind.
+        """
+        chosen = {
+            "member": member,
+            "kind": kind,
+            "since": None if since is None else format_time(since),
+            "until": None if until is None else format_time(until),
+            "order": None if last is None else "newest",
+        }
+        async for entry in fetch_trail(self.session, chosen, most=last):
+            yield entry
 
     async def revoke_certificate(self, member_id: str, fingerprint: str, *, reason: str) -> None:
         """Revoke one certificate of a member."""

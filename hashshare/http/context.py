@@ -21,6 +21,7 @@ from hashshare.service.pull import PullService
 from hashshare.service.redaction import RedactionService
 from hashshare.service.registry import RegistryService
 from hashshare.service.submit import SubmitService
+from hashshare.service.trail import TrailService
 from hashshare.service.witnessing import WitnessService
 from hashshare.wire.document import MEDIA_TYPE, WireDocument
 
@@ -48,6 +49,7 @@ class Services:
     redactions: RedactionService
     registries: RegistryService
     submit: SubmitService
+    trail: TrailService
     witnessing: WitnessService
 
 
@@ -111,6 +113,18 @@ def require_admin(request: web.Request) -> Peer:
     """
     peer = request[PEER]
     if Role.ADMIN not in peer.registry.member(peer.member).roles:
+        raise NotFoundError("there is nothing here")
+    return peer
+
+
+def require_auditor(request: web.Request) -> Peer:
+    """Return the peer, if it is an auditor or an admin.
+
+    Raises:
+        NotFoundError: It is not; to others there is nothing here.
+    """
+    peer = request[PEER]
+    if not {Role.ADMIN, Role.AUDITOR} & set(peer.registry.member(peer.member).roles):
         raise NotFoundError("there is nothing here")
     return peer
 

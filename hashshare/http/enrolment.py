@@ -7,6 +7,7 @@ from aiohttp import web
 from hashshare.domain.documents import encode_document
 from hashshare.domain.names import format_time
 from hashshare.http.context import answer, now, read_document, services
+from hashshare.http.trail import annotate_act
 from hashshare.wire.members import EnrolmentDone, EnrolmentRequest
 
 routes: Final = web.RouteTableDef()
@@ -36,6 +37,7 @@ async def post_enrolment(request: web.Request) -> web.StreamResponse:
         possession=body.possession,
         now=now(),
     )
+    annotate_act(request, member=enrolled.member)
     document = EnrolmentDone(
         approved=enrolled.approved,
         certificate=enrolled.certificate.pem,

@@ -20,6 +20,7 @@ from hashshare.http.context import (
     services,
     wait_seconds,
 )
+from hashshare.http.trail import record_pull
 from hashshare.service.pull import PublicationBundle
 from hashshare.wire.lists import (
     BucketDocument,
@@ -101,6 +102,7 @@ async def download_snapshot(request: web.Request) -> web.StreamResponse:
     )
     if offset > row.size:
         raise MalformedError(f"the snapshot has {row.size} bytes")
+    await record_pull(request, "snapshot", list=str(name), target=version, offset=offset)
     headers = IMMUTABLE | {"ETag": f'"{row.sha256}"', "Accept-Ranges": "bytes"}
     if offset:
         headers["Content-Range"] = f"bytes {offset}-{row.size - 1}/{row.size}"
@@ -108,7 +110,7 @@ async def download_snapshot(request: web.Request) -> web.StreamResponse:
     response.content_type = "application/vnd.apache.parquet"
     response.content_length = row.size - offset
     sent = await send_chunks(request, response, chunks)
-    await _record_pull(request, str(name), version)
+    await _note_version(request, str(name), version)
     return sent
 
 
@@ -120,10 +122,11 @@ async def get_delta(request: web.Request) -> web.StreamResponse:
     chunks = await services(request).pull.delta(
         name, base=base, target=target, reader=request[PEER]
     )
+    await record_pull(request, "delta", list=str(name), base=base, target=target)
     response = web.StreamResponse(headers=IMMUTABLE | {"Content-Encoding": "zstd"})
     response.content_type = "application/x-ndjson"
     sent = await send_chunks(request, response, chunks)
-    await _record_pull(request, str(name), target)
+    await _note_version(request, str(name), target)
     return sent
 
 
@@ -146,7 +149,7 @@ async def get_bucket(request: web.Request) -> web.StreamResponse:
     return answer(document, headers=REVALIDATE)
 
 
-async def _record_pull(request: web.Request, list_name: str, version: Version) -> None:
+async def _note_version(request: web.Request, list_name: str, version: Version) -> None:
     await services(request).membership.record_pull(
         request[PEER].member, list_name, version, now=now()
     )

@@ -18,6 +18,7 @@ from hashshare.http.context import (
     require_admin,
     services,
 )
+from hashshare.http.trail import record_act
 from hashshare.service.membership import MemberRecord
 from hashshare.storage.members import CertificateRow, InvitationRow
 from hashshare.wire.members import (
@@ -114,8 +115,10 @@ async def revoke_certificate(request: web.Request) -> web.StreamResponse:
     require_admin(request)
     fingerprint = parse_digest(request.match_info["fingerprint"])
     body = await read_document(request, RevocationRequest)
+    member = request.match_info["member"]
+    await record_act(request, certificate=fingerprint, reason=body.reason)
     await services(request).membership.revoke_certificate(
-        request.match_info["member"], fingerprint, reason=body.reason, now=now()
+        member, fingerprint, reason=body.reason, now=now()
     )
     return web.Response(status=204)
 
@@ -125,6 +128,7 @@ async def post_invitation(request: web.Request) -> web.StreamResponse:
     """Make an invitation."""
     require_admin(request)
     body = await read_document(request, InvitationRequest)
+    await record_act(request, member=body.member, label=body.label, hours=body.expires_in_hours)
     addresses = request.app[ADDRESSES]
     invitation, row = await services(request).membership.invite(
         MemberId(body.member),
@@ -154,9 +158,9 @@ async def list_invitations(request: web.Request) -> web.StreamResponse:
 async def delete_invitation(request: web.Request) -> web.StreamResponse:
     """Make an invitation invalid."""
     require_admin(request)
-    await services(request).membership.revoke_invitation(
-        request.match_info["invitation_id"], now=now()
-    )
+    invitation_id = request.match_info["invitation_id"]
+    await record_act(request, invitation=invitation_id[:8])
+    await services(request).membership.revoke_invitation(invitation_id, now=now())
     return web.Response(status=204)
 
 

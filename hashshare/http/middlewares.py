@@ -41,7 +41,7 @@ async def log_requests(request: web.Request, handler: Handler) -> web.StreamResp
             request=request[REQUEST_ID],
             member=None if peer is None else peer.member,
             method=request.method,
-            route=_route(request),
+            route=route_of(request),
             status=status,
             milliseconds=round((monotonic() - begin) * 1000, 1),
         )
@@ -67,7 +67,7 @@ async def render_problems(request: web.Request, handler: Handler) -> web.StreamR
             "request failed",
             request=request[REQUEST_ID],
             method=request.method,
-            route=_route(request),
+            route=route_of(request),
         )
         return _blank(HTTPStatus.INTERNAL_SERVER_ERROR, request[REQUEST_ID])
 
@@ -115,6 +115,7 @@ def _blank(status: HTTPStatus, request_id: str) -> web.Response:
     return web.Response(body=body, status=status, content_type=problem.MEDIA_TYPE)
 
 
-def _route(request: web.Request) -> str:
+def route_of(request: web.Request) -> str:
+    """Return the pattern of the path that matched, which holds nothing of what was asked."""
     resource = request.match_info.route.resource
     return "unknown" if resource is None else resource.canonical

@@ -14,6 +14,7 @@ from hashshare.http.context import (
     send_chunks,
     services,
 )
+from hashshare.http.trail import annotate_act
 from hashshare.service.registry import CurrentRegistry
 from hashshare.wire.members import (
     PreviewRequest,
@@ -44,6 +45,7 @@ async def post_registry(request: web.Request) -> web.StreamResponse:
     require_admin(request)
     body = await read_document(request, RegistryRequest)
     appended = await services(request).registries.append(body.envelope, body.document, now=now())
+    annotate_act(request, version=appended.version, log_index=appended.log_index)
     document = RegistryAppended(
         version=appended.version,
         log_index=appended.log_index,

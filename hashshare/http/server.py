@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Middleware
 
 from hashshare.errors import HashshareError, UnavailableError
-from hashshare.http import enrolment, lists, log, members, registry, submissions
+from hashshare.http import enrolment, lists, log, members, registry, submissions, trail
 from hashshare.http.context import ADDRESSES, SERVICES, Addresses, Services, now
 from hashshare.http.limits import RateLimit
 from hashshare.http.middlewares import (
@@ -119,15 +119,19 @@ class Server:
         self._api_tls, self._enrol_tls = api, enrol
 
     def _build_api(self) -> web.Application:
-        app = _application(self._services, [log_requests, render_problems, identify_peer])
+        app = _application(
+            self._services, [log_requests, render_problems, trail.keep_trail, identify_peer]
+        )
         app[ADDRESSES] = self.addresses
         app[MEMBER_LIMIT] = RateLimit(self._limits.member_per_second, self._limits.member_burst)
-        for module in (log, registry, submissions, lists, members):
+        for module in (log, registry, submissions, lists, members, trail):
             app.add_routes(module.routes)
         return app
 
     def _build_enrol(self) -> web.Application:
-        app = _application(self._services, [log_requests, render_problems, limit_address])
+        app = _application(
+            self._services, [log_requests, render_problems, trail.keep_trail, limit_address]
+        )
         app[ADDRESS_LIMIT] = RateLimit(self._limits.address_per_second, self._limits.address_burst)
         app.add_routes(enrolment.routes)
         return app
@@ -204,15 +208,16 @@ async def _hide_software(_: web.Request, response: web.StreamResponse) -> None:
 
 @asynccontextmanager
 async def _following(services: Services) -> AsyncIterator[None]:
-    """Keep the news flowing, and wait for the first."""
+    """Keep the news flowing, and wait for the first; keep the trail."""
     # aiohttp logs malformed headers with their values, which may be secret.
     logging.getLogger("aiohttp.server").addFilter(_drop_details)
-    task = asyncio.create_task(services.news.run())
+    tasks = [asyncio.create_task(services.news.run()), asyncio.create_task(services.trail.run())]
     try:
         await services.news.wait_until_known()
         yield
     finally:
-        await _cancel(task)
+        for task in tasks:
+            await _cancel(task)
 
 
 def _drop_details(record: logging.LogRecord) -> bool:

@@ -21,6 +21,7 @@ from hashshare.http.context import (
     send_chunks,
     services,
 )
+from hashshare.http.trail import annotate_act, record_pull
 from hashshare.service.submit import SubmissionResult
 from hashshare.storage.provenance import Statement
 from hashshare.storage.submissions import AcceptedSubmission, SubmissionCounts
@@ -61,6 +62,7 @@ async def get_batch(request: web.Request) -> web.StreamResponse:
             raise NotFoundError("there is no such batch")
         return web.Response()
     chunks = await batches.open(sha256, peer_member=request[PEER].member)
+    await record_pull(request, "batch", batch=sha256)
     response = web.StreamResponse(headers={"Content-Encoding": "zstd"})
     response.content_type = "application/x-ndjson"
     return await send_chunks(request, response, chunks)
@@ -82,6 +84,7 @@ async def post_redaction(request: web.Request) -> web.StreamResponse:
     require_admin(request)
     envelope = await read_body(request, max_bytes=MAX_ENVELOPE_BYTES)
     done = await services(request).redactions.redact(envelope)
+    annotate_act(request, log_index=done.log_index)
     document = RedactionDocument(log_index=done.log_index, receipt=done.receipt.decode())
     return answer(document, status=201)
 

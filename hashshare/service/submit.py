@@ -19,6 +19,7 @@ from hashshare.domain.statements import (
     verify_chain,
     verify_right,
 )
+from hashshare.domain.trail import TrailEntry, TrailKind
 from hashshare.errors import (
     NotFoundError,
     PermissionDeniedError,
@@ -40,6 +41,7 @@ from hashshare.storage.submissions import (
     SubmissionRepository,
     to_accepted,
 )
+from hashshare.storage.trail import TrailRepository
 from hashshare.wire.batch import BatchRules
 
 _LOG: Final = structlog.get_logger(__name__)
@@ -245,6 +247,7 @@ class SubmitService:
                 now=now,
             )
             await submissions.append(accepted, member_no=chain.member_no, number=number)
+            await TrailRepository(connection).append(_to_trail(accepted))
             await submissions.append_touched(number, place.index, merged.touched)
             await NoticeRepository(connection).send_log(place.index + 1)
         # Committed: from here on the answer may get lost, but not the submission.
@@ -278,6 +281,21 @@ def _verify_claim(envelope: Envelope, registry: Registry, peer_member: MemberId)
     if submission.member != peer_member:
         raise PermissionDeniedError("a member submits only in its own name")
     return _Claim(envelope, id_of(envelope), submission, registry.version)
+
+
+def _to_trail(accepted: AcceptedSubmission) -> TrailEntry:
+    return TrailEntry(
+        TrailKind.SUBMISSION,
+        accepted.member,
+        accepted.operation.value,
+        {
+            "hash_set": accepted.hash_set,
+            "log_index": accepted.log_index,
+            "sequence": accepted.sequence,
+            "records": accepted.counts.records,
+            "new": accepted.counts.new,
+        },
+    )
 
 
 def _log_accepted(accepted: AcceptedSubmission) -> None:

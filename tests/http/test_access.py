@@ -164,6 +164,7 @@ ADMIN_ROUTES = [
     ("GET", "/v1/invitations"),
     ("DELETE", "/v1/invitations/00000000"),
     ("POST", "/v1/registry"),
+    ("GET", "/v1/trail"),
 ]
 
 

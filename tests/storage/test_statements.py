@@ -5,9 +5,27 @@ from types import ModuleType
 import asyncpg
 import pytest
 
-from hashshare.storage import assertions, cosignatures, database, hashes, log, registry, submissions
+from hashshare.storage import (
+    assertions,
+    cosignatures,
+    database,
+    hashes,
+    log,
+    registry,
+    submissions,
+    trail,
+)
 
-MODULES: list[ModuleType] = [assertions, cosignatures, database, hashes, log, registry, submissions]
+MODULES: list[ModuleType] = [
+    assertions,
+    cosignatures,
+    database,
+    hashes,
+    log,
+    registry,
+    submissions,
+    trail,
+]
 STATEMENTS = {
     f"{module.__name__}.{name}": statement
     for module in MODULES

@@ -1,0 +1,102 @@
+"""Commands for admins and auditors: the audit trail."""
+
+import json
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from hashshare.cli.options import Json, ProfileOption, load_profile
+from hashshare.cli.output import EXIT_CODES, ending, output, run
+from hashshare.client import Client
+from hashshare.domain.names import parse_time
+from hashshare.domain.trail import TrailKind
+from hashshare.errors import MalformedError
+from hashshare.wire.trail import TrailEntryDocument
+
+
+def trail(
+    *,
+    member: Annotated[str | None, typer.Option(metavar="NAME", help="Only what it did.")] = None,
+    kind: Annotated[TrailKind | None, typer.Option(help="Only entries of this kind.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="A day, or a time like 2026-11-23T10:00:00Z.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="None from here on; a day ends before it.")
+    ] = None,
+    last: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="The newest N, the newest first.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write NDJSON to a new file."),
+    ] = None,
+    profile: ProfileOption = None,
+    as_json: Json = False,
+) -> None:
+    """Show or export the audit trail: submissions, pulls, admins' acts, refusals."""
+    with ending():
+        begin, end = _to_moment(since), _to_moment(until)
+
+    async def work() -> int:
+        count = 0
+        async with Client(load_profile(profile)) as client:
+            with _open(out) as file:
+                async for entry in client.admin.trail(
+                    member=member, kind=kind, since=begin, until=end, last=last
+                ):
+                    as_line = output.as_json or out is not None
+                    file.write((_to_json(entry) if as_line else _to_text(entry)) + "\n")
+                    count += 1
+        return count
+
+    count = run(work())
+    if out is not None:
+        output.record({"entries": count, "file": str(out)})
+    elif not output.as_json:
+        output.say(f"{count} entries")
+
+
+def _open(out: Path | None) -> AbstractContextManager[TextIO]:
+    return nullcontext(sys.stdout) if out is None else out.open("x", encoding="utf-8")
+
+
+def _to_json(entry: TrailEntryDocument) -> str:
+    return json.dumps(entry.model_dump(mode="json"), separators=(",", ":"))
+
+
+def _to_text(entry: TrailEntryDocument) -> str:
+    facts = " ".join(f"{name}={value}" for name, value in sorted(entry.facts.items()))
+    refused = f"  refused: {entry.problem}" if entry.problem else ""
+    line = f"{entry.recorded_at}  {entry.kind:10}  {entry.member or '-':16}  {entry.action}"
+    # What admins wrote, such as a reason, must not move the reader's cursor.
+    return "".join(c if c.isprintable() else "?" for c in f"{line}{refused}  {facts}".rstrip())
+
+
+def _to_moment(text: str | None) -> datetime | None:
+    """Read a day, which begins at midnight UTC, or a moment.
+
+    Raises:
+        MalformedError: ``text`` is neither.
+    """
+    if text is None:
+        return None
+    try:
+        day = date.fromisoformat(text) if len(text) == len("2026-11-23") else None
+    except ValueError as error:
+        raise MalformedError(f"no such day: {text!r:.40}") from error
+    if day is None:
+        return parse_time(text)
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def register(root: typer.Typer) -> None:
+    """Add the commands of this module."""
+    root.command(
+        epilog="Example: hashshare trail --member acme --kind refusal --since 2026-11-01"
+        f"\n\n{EXIT_CODES}"
+    )(trail)
