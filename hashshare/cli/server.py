@@ -172,7 +172,8 @@ async def build_server(
             pool, blobs, replica_path, partial(read_private_keys, keys, "publisher")
         )
         stack.callback(publisher.close)
-        tls = ssl.create_default_context(cafile=settings.witness_ca or None)
+        ca = str(folder / settings.witness_ca) if settings.witness_ca else None
+        tls = ssl.create_default_context(cafile=ca)
         pusher = WitnessPusher(witnessing, registries, log, news, tls)
         beside += [partial(publisher.run, news), pusher.run]
     services = Services(

@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,10 @@ from hashshare.errors import MalformedError
 from hashshare.http.site import TLSSite
 from hashshare.http.tls import enrol_context
 
+MAX_CONNECTIONS: Final = 256
+"""More are closed as they come: nothing is known of who asks."""
+IDLE_SECONDS: Final = 75.0
+"""A connection that has asked nothing for so long is cut: it holds a place."""
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -31,25 +35,39 @@ class CertificateFiles:
     _context: ssl.SSLContext = field(init=False)
 
     def __post_init__(self) -> None:
-        self.context()
+        self._read()
 
     def context(self) -> ssl.SSLContext:
         """Return the TLS of a connection that begins now."""
-        found = (self.certificate.stat().st_mtime_ns, self.key.stat().st_mtime_ns)
-        if found != self._made_from:
-            try:
-                self._context = enrol_context(
-                    key=self.key.read_bytes(), certificate=self.certificate.read_text()
-                )
-            except ssl.SSLError as error:
-                raise MalformedError("the certificate and the key do not fit together") from error
-            self._made_from = found
+        # One file may be new and the other not yet: until both are, the old ones serve.
+        with suppress(MalformedError, OSError):
+            if self._times() != self._made_from:
+                self._read()
         return self._context
+
+    def _read(self) -> None:
+        times = self._times()
+        try:
+            self._context = enrol_context(
+                key=self.key.read_bytes(), certificate=self.certificate.read_text()
+            )
+        except (ssl.SSLError, ValueError) as error:
+            raise MalformedError("the certificate and the key do not fit together") from error
+        self._made_from = times
+
+    def _times(self) -> tuple[int, int]:
+        return self.certificate.stat().st_mtime_ns, self.key.stat().st_mtime_ns
 
 
 @asynccontextmanager
 async def serve_application(
-    app: web.Application, host: str, port: int, files: CertificateFiles | None
+    app: web.Application,
+    host: str,
+    port: int,
+    files: CertificateFiles | None,
+    *,
+    max_connections: int = MAX_CONNECTIONS,
+    idle_seconds: float = IDLE_SECONDS,
 ) -> AsyncIterator[str]:
     """Serve until the block is left; give the URL.
 
@@ -58,21 +76,31 @@ async def serve_application(
         host: Address to listen on.
         port: 0 lets the system choose.
         files: None for plain HTTP.
+        max_connections: At once.
+        idle_seconds: See ``IDLE_SECONDS``.
 
     Raises:
         OSError: The address cannot be used.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=idle_seconds,
+        max_line_size=4096,
+        max_field_size=4096,
+        shutdown_timeout=2.0,
+    )
     await runner.setup()
     try:
-        if files is None:
-            await web.TCPSite(runner, host, port).start()
-            yield f"http://{host}:{runner.addresses[0][1]}"
-            return
-        site = TLSSite(runner, files.context, name="witness")
+        site = TLSSite(
+            runner,
+            files.context if files else lambda: None,
+            name="witness",
+            max_connections=max_connections,
+        )
         chosen = await site.start(host, port)
         try:
-            yield f"https://{host}:{chosen}"
+            yield f"{'https' if files else 'http'}://{host}:{chosen}"
         finally:
             await site.stop()
     finally:

@@ -1,4 +1,4 @@
-"""A listening socket with TLS, whose certificate can be exchanged while it runs.
+"""A listening socket, with TLS whose certificate can be exchanged while it runs.
 
 aiohttp's own sites have no time limit for the handshake, log no refused certificate, and hold
 one SSL context for ever.
@@ -30,11 +30,25 @@ class TLSSite:
     """Accepts connections for an aiohttp runner."""
 
     def __init__(
-        self, runner: web.AppRunner, context: Callable[[], ssl.SSLContext], *, name: str
+        self,
+        runner: web.AppRunner,
+        context: Callable[[], ssl.SSLContext | None],
+        *,
+        name: str,
+        max_connections: int | None = None,
     ) -> None:
+        """Take what is needed.
+
+        Args:
+            runner: Serves the connections.
+            context: Gives the one for the next handshake; None for no TLS.
+            name: For the log.
+            max_connections: More at once are closed as they come; None for no limit.
+        """
         self._runner = runner
         self._context = context
         self._name = name
+        self._max_connections = max_connections
         self._listening: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -80,12 +94,18 @@ class TLSSite:
                 _LOG.warning("accept failed", listener=self._name, reason=str(error))
                 await asyncio.sleep(0.1)
                 continue
-            if self._pending[address[0]] >= MAX_PENDING_PER_ADDRESS:
+            if self._pending[address[0]] >= MAX_PENDING_PER_ADDRESS or self._is_full():
                 connection.close()
                 continue
             task = asyncio.create_task(self._handshake(connection, address[0]))
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
+
+    def _is_full(self) -> bool:
+        server = self._runner.server
+        if server is None or self._max_connections is None:
+            return False
+        return len(server.connections) + len(self._handshakes) >= self._max_connections
 
     async def _handshake(self, connection: socket.socket, address: str) -> None:
         self._pending[address] += 1
@@ -95,13 +115,7 @@ class TLSSite:
             server = self._runner.server
             if server is None:
                 raise RuntimeError("the runner is not set up")
-            await asyncio.get_running_loop().connect_accepted_socket(
-                server,
-                connection,
-                ssl=self._context(),
-                ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
-            )
+            await self._connect(server, connection)
             _acknowledge_at_once(spare)
         except (OSError, TimeoutError) as error:
             _LOG.warning(
@@ -111,6 +125,19 @@ class TLSSite:
         finally:
             self._pending[address] -= 1
             spare.close()
+
+    async def _connect(self, server: web.Server, connection: socket.socket) -> None:
+        loop, context = asyncio.get_running_loop(), self._context()
+        if context is None:
+            await loop.connect_accepted_socket(server, connection)
+            return
+        await loop.connect_accepted_socket(
+            server,
+            connection,
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS,
+            ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+        )
 
 
 def _reason(error: Exception) -> str:

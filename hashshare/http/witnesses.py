@@ -75,6 +75,10 @@ class WitnessPusher:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self.tls),
             timeout=_TIMEOUT,
+            # Nothing that an answer says is kept but the cosignature, and none is unpacked.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=["Accept-Encoding"],
             headers={"User-Agent": f"hashshare/{__version__}", "Content-Type": "text/plain"},
         )
 

@@ -101,10 +101,13 @@ class WitnessService:
         lines = _lines_of(signed, policy, note)
         if not lines:
             raise PermissionDeniedError("no witness of the trust policy has cosigned this")
+        known = await self._times(checkpoint.size, policy)
         async with transaction(self.pool) as connection:
             repository = CosignatureRepository(connection)
-            for cosigner, line in lines:
-                await repository.put(checkpoint.size, cosigner, line, now=now)
+            for line in lines:
+                # One that is sent again, by whomever, must not make the log look older.
+                if line.at >= known.get(line.cosigner, line.at):
+                    await repository.put(checkpoint.size, line.cosigner, line.text, now=now)
         await self._forget_older(checkpoint.size)
         return len(lines)
 
@@ -114,6 +117,14 @@ class WitnessService:
                 async with transaction(self.pool) as connection:
                     await CosignatureRepository(connection).forget_below(size)
                 _LOG.info("checkpoint cosigned", size=size, witnesses=len(cosigned.lines))
+
+    async def _times(self, size: int, policy: Policy | None) -> dict[str, datetime]:
+        """Return when witnesses cosigned a size, by cosigner, as far as it is kept."""
+        for cosigned in await self._read():
+            if cosigned.size == size:
+                note = await self._note(cosigned)
+                return {x.cosigner: x.at for x in _lines_of(parse_note(note), policy, note)}
+        return {}
 
     async def _read(self) -> list[Cosigned]:
         async with snapshot(self.pool) as connection:
@@ -160,14 +171,29 @@ class WitnessService:
         return parse_registry(row.document)
 
 
-def _lines_of(signed: SignedText, policy: Policy | None, note: bytes) -> list[tuple[str, str]]:
-    """Return the lines by witnesses of the policy, verified, with what tells these apart."""
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A cosignature that was verified.
+
+    Attributes:
+        cosigner: Tells its key from others.
+        text: Of the line.
+        at: When it was made.
+    """
+
+    cosigner: str
+    text: str
+    at: datetime
+
+
+def _lines_of(signed: SignedText, policy: Policy | None, note: bytes) -> list[_Line]:
+    """Return the lines by witnesses of the policy, verified."""
     witnesses = () if policy is None else policy.witnesses
     known = {(w.verifier.name, w.verifier.key_id): w.verifier for w in witnesses}
     found = []
     for line in signed.signatures:
         verifier = known.get((line.name, line.key_id))
         if verifier is not None:
-            verify_cosignature(note, verifier)
-            found.append((f"{line.name} {line.key_id.hex()}", str(line)))
+            at = verify_cosignature(note, verifier)
+            found.append(_Line(f"{line.name} {line.key_id.hex()}", str(line), at))
     return found

@@ -46,6 +46,8 @@ from hashshare.errors import (
 _LOG: Final = structlog.get_logger(__name__)
 
 BODY_SECONDS: Final = 10.0
+MAX_EVIDENCE: Final = 100
+"""Files that are kept: who has the log's key could sign roots until the disk is full."""
 _ATTEMPTS: Final = 8
 
 
@@ -155,13 +157,15 @@ class WitnessListener:
         except EquivocationError as error:
             if known.size == checkpoint.size:
                 # A wrong proof shows nothing of the log; two roots for one size do.
-                path = keep_evidence(
-                    self.profile.folder,
-                    reason=str(error),
-                    log=known.origin,
-                    notes=(before, note.encode()),
-                )
-                _LOG.error("the log has two histories", evidence=str(path))
+                self._keep_fork(str(error), (before, note.encode()))
             raise _RefusedError(422, str(error)) from error
         if asked.proof and known.size in {0, checkpoint.size}:
             raise _RefusedError(422, "nothing is to be proven, and there is a proof")
+
+    def _keep_fork(self, reason: str, notes: tuple[bytes, bytes]) -> None:
+        folder, log = self.profile.folder, self.profile.trust.log
+        if len(list(folder.glob("evidence-*.json"))) >= MAX_EVIDENCE:
+            _LOG.error("the log has two histories", evidence="there are enough files of it")
+            return
+        path = keep_evidence(folder, reason=reason, log=log, notes=notes)
+        _LOG.error("the log has two histories", evidence=str(path))
