@@ -18,7 +18,7 @@ _MODULES: Final = {
     "joining": {"enrol", "renew", "status"},
     "members": {"member"},
     "hash_sets": {"hash-set", "view"},
-    "pushing": {"push", "withdraw", "dispute"},
+    "pushing": {"push", "withdraw", "dispute", "sandbox"},
     "auditing": {"checkpoint", "compare", "audit", "redact", "chain"},
     "witnessing": {"witness"},
     "rotating": {"rotate"},

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from hashshare.cli.sandbox import write_first_items
 from hashshare.client.enrol import write_tls
 from hashshare.client.profile import Profile
 from hashshare.config import parse_listen
@@ -18,7 +19,8 @@ from hashshare.crypto.note import NoteVerifier
 from hashshare.domain.documents import encode_document
 from hashshare.domain.joining import Trust
 from hashshare.domain.names import MemberId, format_time, parse_id
-from hashshare.domain.registry import Keys, Member, Registry, Role, verify_registry
+from hashshare.domain.registry import HashSet, Keys, Member, Registry, Role, verify_registry
+from hashshare.domain.sandbox import SANDBOX, SANDBOX_AUTHOR, sandbox_author, sandbox_hash_set
 from hashshare.domain.statements import seal_registry
 from hashshare.errors import AlreadyExistsError, MalformedError
 
@@ -49,6 +51,7 @@ class Plan:
 
     Attributes:
         hosts: Names and addresses under which the server is reached.
+        sandbox: Whether to begin with a hash set of made-up hashes.
     """
 
     folder: Path
@@ -60,6 +63,7 @@ class Plan:
     public_url: str
     enrol_public_url: str
     hosts: list[str]
+    sandbox: bool = True
 
 
 def origin_of(coalition: str) -> str:
@@ -78,6 +82,8 @@ def create_coalition(plan: Plan) -> Profile:
     if plan.folder.exists() and any(plan.folder.iterdir()):
         raise AlreadyExistsError(f"{plan.folder} exists and is not empty; nothing was changed")
     parse_id(plan.admin, what="member")
+    if plan.admin == SANDBOX_AUTHOR:
+        raise MalformedError(f"{SANDBOX_AUTHOR} is the name of the sandbox; choose another")
     if not re.fullmatch(r"[^\"\\\x00-\x1f]{1,200}", plan.coalition):
         raise MalformedError("a coalition's name has 1 to 200 characters, no quotes")
     for address in (plan.listen, plan.enrol_listen):
@@ -143,19 +149,27 @@ def _write_genesis(
     submission: PrivateKey,
     now: datetime,
 ) -> None:
+    members = {
+        plan.admin: Member(
+            name=f"Admin of {plan.coalition}"[:200],
+            roles=(Role.ADMIN,),
+            submission_keys=(submission.public.text,),
+        )
+    }
+    hash_sets: dict[str, HashSet] = {}
+    if plan.sandbox:
+        author = PrivateKey.generate()
+        members[SANDBOX_AUTHOR] = sandbox_author(author.public.text)
+        hash_sets[SANDBOX] = sandbox_hash_set()
+        write_first_items(folder / "genesis", plan.log, author, now)
     registry = Registry(
         coalition=plan.coalition,
         log=plan.log,
         version=1,
         governance=trust.governance,
         publishers=trust.publishers,
-        members={
-            plan.admin: Member(
-                name=f"Admin of {plan.coalition}"[:200],
-                roles=(Role.ADMIN,),
-                submission_keys=(submission.public.text,),
-            )
-        },
+        members=members,
+        hash_sets=hash_sets,
     )
     verify_registry(registry)
     envelope, document = seal_registry(

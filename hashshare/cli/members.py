@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from hashshare.cli.options import Json, ProfileOption, load_profile
@@ -35,6 +36,9 @@ def invite(
     role: Annotated[
         list[Role] | None, typer.Option(help="May be repeated. [default: contributor and reader]")
     ] = None,
+    trial: Annotated[
+        bool, typer.Option("--trial", help="Without any role: it may use the sandbox only.")
+    ] = False,
     jurisdiction: Annotated[str, typer.Option(metavar="CC", help="Country, two letters.")] = "",
     hours: Annotated[int, typer.Option(help="How long the invitation is valid.")] = 72,
     label: Annotated[str, typer.Option(help="Tells certificates of one member apart.")] = "",
@@ -46,7 +50,7 @@ def invite(
     as_json: Json = False,
 ) -> None:
     """Invite an organization; a member that exists is invited once more, for another machine."""
-    roles = tuple(sorted(set(role or [Role.CONTRIBUTOR, Role.READER])))
+    roles = () if trial else tuple(sorted(set(role or [Role.CONTRIBUTOR, Role.READER])))
 
     async def work() -> InvitationMade:
         async with Client(load_profile(profile)) as client:
@@ -54,7 +58,7 @@ def invite(
             if name not in registry.members:
                 member = Member(name=title or name, jurisdiction=jurisdiction, roles=roles)
                 await client.admin.put_member(name, member, new=True, now=datetime.now(UTC))
-            elif role or title or jurisdiction:
+            elif role or title or jurisdiction or trial:
                 raise AlreadyExistsError(f"member {name} exists; change it with member set")
             return await client.admin.invite(name, label=label, hours=hours)
 
@@ -148,12 +152,11 @@ def set_member(
     async def work() -> bool:
         async with Client(load_profile(profile)) as client:
             known = (await client.admin.registry()).member(name)
-            changed = Member(
+            changed = msgspec.structs.replace(
+                known,
                 name=title or known.name,
                 jurisdiction=known.jurisdiction if jurisdiction is None else jurisdiction,
                 roles=known.roles if role is None else tuple(sorted(set(role))),
-                status=known.status,
-                submission_keys=known.submission_keys,
             )
             done = await client.admin.put_member(name, changed, new=False, now=datetime.now(UTC))
             return done is not None

@@ -1,5 +1,6 @@
 """Commands that submit: push, withdraw, dispute."""
 
+import csv
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from hashshare.cli.options import Json, ProfileOption, load_profile
-from hashshare.cli.output import EXIT_CODES, output, run, shown
+from hashshare.cli.output import EXIT_CODES, ending, output, run, shown
 from hashshare.client import Client
 from hashshare.client.push import PushProgress
 from hashshare.client.sources import Defaults, Reading, read_records
+from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.policy import Basis, DisputeReason, Media
 from hashshare.domain.records import Record, WithdrawRecord
+from hashshare.domain.sandbox import SANDBOX, sandbox_records
 from hashshare.domain.statements import Operation
 
 SetName = Annotated[str, typer.Argument(metavar="SET", help="Id of the hash set.")]
@@ -222,6 +225,27 @@ def _columns(options: list[str] | None) -> dict[str, str]:
     return columns
 
 
+def sandbox(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A new CSV file.")],
+    *,
+    count: Annotated[int, typer.Option(min=1, max=100_000, help="So many made-up items.")] = 100,
+    first: Annotated[
+        int, typer.Option(min=0, max=10**9, help="Number of the first; below 100 are there.")
+    ] = 50,
+    as_json: Json = False,
+) -> None:
+    """Write made-up hashes to a file, for trying push, dispute and withdraw in the sandbox."""
+    with ending(), path.open("x", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", *HashAlgorithm, "classification", "media"])
+        for made in sandbox_records(first, count):
+            values = [made.hashes[algorithm].hex() for algorithm in HashAlgorithm]
+            rows.writerow([made.record, *values, made.classification, made.media])
+    output.record({"file": str(path), "items": count}, text=f"{path}: {count} made-up items")
+    if not output.as_json:
+        output.say(f"try: hashshare push {SANDBOX} {path}")
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command(
@@ -235,3 +259,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=f"Example: hashshare dispute csam wrong.csv --reason adult\n\n{EXIT_CODES}")(
         dispute
     )
+    app.command(
+        epilog="Example: hashshare sandbox try.csv && hashshare push sandbox try.csv"
+        f"\n\n{EXIT_CODES}"
+    )(sandbox)

@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from hashshare.cli.sandbox import ensure_first_items
 from hashshare.cli.server_certificate import keep_certificate, renew_certificate
 from hashshare.config import EMBEDDED, ServerSettings, parse_listen
 from hashshare.crypto.certificates import Authority, Issued
@@ -24,6 +25,7 @@ from hashshare.crypto.note import NoteSigner
 from hashshare.domain.joining import parse_trust
 from hashshare.domain.names import MemberId
 from hashshare.domain.registry import parse_registry
+from hashshare.domain.sandbox import SANDBOX_AUTHOR
 from hashshare.http import Endpoints, Server, ServerLimits, Services
 from hashshare.http.tls import api_context, enrol_context
 from hashshare.http.witnesses import WitnessPusher
@@ -165,6 +167,7 @@ async def build_server(
     batches = BatchService(pool, blobs, registries, limits)
     submit = SubmitService(pool, batches, registries, signer)
     stack.push_async_callback(submit.drain)
+    await ensure_first_items(folder / "genesis", membership, batches, submit)
     witnessing = WitnessService(pool, log, registries)
     beside: list[Callable[[], Coroutine[Any, Any, None]]] = [partial(guard.run, news)]
     if options.publisher:
@@ -236,7 +239,7 @@ async def _ensure_genesis(
 ) -> None:
     document = (genesis / "registry.json").read_bytes()
     await registries.ensure_genesis((genesis / "envelope.json").read_bytes(), document)
-    (admin,) = parse_registry(document).members
+    (admin,) = parse_registry(document).members.keys() - {SANDBOX_AUTHOR}
     certificate = Issued.parse((genesis / "admin-cert.pem").read_bytes())
     await membership.register(certificate, member=MemberId(admin), label="first")
 

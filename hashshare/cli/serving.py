@@ -38,6 +38,9 @@ def init(
             help="A name or address under which members reach the server; may be repeated.",
         ),
     ] = None,
+    sandbox: Annotated[
+        bool, typer.Option(help="Begin with a hash set of made-up hashes, to try everything.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Make a coalition: CA, log key, publisher key, governance key, settings, first admin.
@@ -58,6 +61,7 @@ def init(
         public_url=f"https://{public}:{api_port}" if public else "",
         enrol_public_url=f"https://{public}:{enrol_port}" if public else "",
         hosts=[name for name in hosts if name not in {"0.0.0.0", "::"}],  # noqa: S104 # left out
+        sandbox=sandbox,
     )
     with ending():
         profile = create_coalition(plan)

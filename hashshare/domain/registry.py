@@ -7,7 +7,7 @@ build one, sign it and send it.
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -25,7 +25,7 @@ from hashshare.domain.documents import (
     decode_document,
 )
 from hashshare.domain.hashes import HashAlgorithm
-from hashshare.domain.names import HashSetId, ListName, MemberId, ViewId, parse_id
+from hashshare.domain.names import HashSetId, ListName, ViewId, parse_id
 from hashshare.domain.policy import QuorumOf, View
 from hashshare.errors import (
     AlreadyExistsError,
@@ -94,8 +94,10 @@ class HashSet(Document, frozen=True):
         algorithms: In which hashes are taken and published.
         classifications: The vocabulary; every assertion uses one of it.
         contributors: Members who may submit; ``*`` is every member with that role.
-        readers: Members who may pull; ``*`` is every member.
+        readers: Members who may pull; ``*`` is every member with a role.
         views: What is published.
+        sandbox: Whether every active member may read it and submit to it, whatever its roles:
+            for made-up hashes.
     """
 
     title: Text
@@ -104,6 +106,7 @@ class HashSet(Document, frozen=True):
     contributors: tuple[str, ...] = (EVERYBODY,)
     readers: tuple[str, ...] = (EVERYBODY,)
     views: dict[Id, View] = msgspec.field(default_factory=dict)
+    sandbox: Literal[True] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Registry(Document, frozen=True):
@@ -161,14 +164,20 @@ class Registry(Document, frozen=True):
             return False
         if Role.ADMIN in member.roles or Role.AUDITOR in member.roles:
             return True
-        return _grants(hash_set.readers, member_id) or self.may_contribute(member_id, hash_set_id)
+        # A member without any role was invited to try things out: to everybody's it has no right.
+        everybody = bool(member.roles) and EVERYBODY in hash_set.readers
+        named = everybody or member_id in hash_set.readers
+        return named or self.may_contribute(member_id, hash_set_id)
 
     def may_contribute(self, member_id: str, hash_set_id: str) -> bool:
         """Return whether an active member may submit to this hash set; False if there is none."""
         member, hash_set = self.members.get(member_id), self.hash_sets.get(hash_set_id)
         if member is None or hash_set is None or member.status is not Status.ACTIVE:
             return False
-        return Role.CONTRIBUTOR in member.roles and _grants(hash_set.contributors, member_id)
+        if hash_set.sandbox is True:
+            return True
+        granted = EVERYBODY in hash_set.contributors or member_id in hash_set.contributors
+        return Role.CONTRIBUTOR in member.roles and granted
 
     def readable_sets(self, member_id: str) -> list[HashSetId]:
         """Return the hash sets that a member may pull, sorted."""
@@ -411,7 +420,3 @@ def _verify_hash_set(hash_set_id: str, hash_set: HashSet, members: Mapping[str, 
 def _verify_sorted(values: tuple[str, ...], what: str) -> None:
     if list(values) != sorted(set(values)):
         raise MalformedError(f"{what} are written sorted, each once")
-
-
-def _grants(granted: tuple[str, ...], member_id: MemberId | str) -> bool:
-    return EVERYBODY in granted or member_id in granted

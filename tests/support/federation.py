@@ -84,6 +84,7 @@ async def run_federation(
     governance_on_server: bool = True,
     limits: Mapping[str, float] | None = None,
     witness_ca: Path | None = None,
+    sandbox: bool = False,
 ) -> AsyncIterator[Federation]:
     """Make a coalition in ``folder`` and run its server, with publisher, on free ports."""
     coalition = folder / "coalition"
@@ -97,6 +98,7 @@ async def run_federation(
         public_url="",
         enrol_public_url="",
         hosts=["127.0.0.1"],
+        sandbox=sandbox,
     )
     create_coalition(plan)
     if not governance_on_server:
