@@ -1,6 +1,7 @@
 """Commands that hold the server to its word: checkpoint, compare, audit, redact, chain."""
 
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -9,8 +10,11 @@ import typer
 from hashshare.cli.options import Json, ProfileOption, load_profile
 from hashshare.cli.output import EXIT_CODES, ExitCode, output, run, shown
 from hashshare.client import Client
+from hashshare.client.audited import Audited, auditor_of, cosign_report
 from hashshare.client.compare import Shown
 from hashshare.client.findings import Report, Verdict
+from hashshare.domain.names import format_time
+from hashshare.errors import UnavailableError
 
 chain = typer.Typer(
     name="chain", help="Your own submissions, as the log has them.", no_args_is_help=True
@@ -20,15 +24,35 @@ chain = typer.Typer(
 def checkpoint(*, profile: ProfileOption = None, as_json: Json = False) -> None:
     """Print the newest checkpoint that you have verified, to be sent to other members."""
 
-    async def work() -> list[Shown]:
+    async def work() -> tuple[Shown, list[Audited]]:
         async with Client(load_profile(profile)) as client:
-            return client.comparison.own() or await client.comparison.newest()
+            (newest,) = client.comparison.own() or await client.comparison.newest()
+            audits: list[Audited] = []
+            # What was verified is shown also when the server cannot be asked who audited it.
+            with suppress(UnavailableError):
+                audits = await client.audits()
+            return newest, audits
 
-    (newest,) = run(work())
+    newest, audits = run(work())
     if output.as_json:
-        output.record(_fields(newest) | {"note": newest.note.decode()})
+        audited = {"audits": [audit_fields(audit) for audit in audits]}
+        output.record(_fields(newest) | {"note": newest.note.decode()} | audited)
         return
     sys.stdout.write(newest.note.decode())
+    for audit in audits:
+        output.say(f"{audit.auditor}: {audit_text(audit)}")
+
+
+def audit_fields(audit: Audited) -> dict[str, object]:
+    """Return what an auditor vouches for as JSON has it."""
+    checkpoint = audit.checkpoint
+    fields = {"auditor": audit.auditor, "size": checkpoint.size, "root": checkpoint.root.hex()}
+    return fields | {"audited_at": format_time(audit.at)}
+
+
+def audit_text(audit: Audited) -> str:
+    """Return what an auditor vouches for as people read it."""
+    return f"audited {audit.checkpoint.size:,} leaves at {format_time(audit.at)}"
 
 
 def compare(
@@ -73,6 +97,10 @@ def audit(
     again: Annotated[
         bool, typer.Option("--again", help="Begin anew, not where the last audit ended.")
     ] = False,
+    cosign: Annotated[
+        bool,
+        typer.Option("--cosign", help="If all agrees, say so to all members, under your name."),
+    ] = False,
     profile: ProfileOption = None,
     as_json: Json = False,
 ) -> None:
@@ -81,25 +109,35 @@ def audit(
     Exits with 3 if one differs, or a batch that you may read is not shown or not the signed one.
     Signatures and chains are verified for all; lists, where you may read every batch: auditors
     and admins may. What was done is kept below the profile, so that it goes on after an
-    interruption.
+    interruption. With --cosign an audit that could compare every list, and agrees, is
+    vouched for with the key of witness key --auditor.
     """
 
     async def work() -> Report:
         async with Client(load_profile(profile)) as client:
             auditor = client.auditor
+            # Before the work that it may take hours to do.
+            key = auditor_of(client.profile) if cosign else None
             if again:
                 auditor.delete()
             progress = auditor.progress
             with shown(
                 lambda: (f"{progress.records:,} records", progress.leaf, progress.size, False)
             ):
-                return await auditor.audit()
+                report = await auditor.audit()
+            if key is not None and report.is_complete:
+                await cosign_report(key, client.session, report, now=datetime.now(UTC))
+            return report
 
     report = run(work())
+    cosigned = cosign and report.is_complete
     if output.as_json:
-        output.record(report.to_fields())
+        output.record(report.to_fields() | ({"cosigned": cosigned} if cosign else {}))
     else:
         _tell_report(report)
+    if cosign:
+        done = f"cosigned {report.size:,} leaves" if cosigned else "not cosigned: see above"
+        output.say(done)
     if report.accuses:
         raise typer.Exit(ExitCode.NOT_VERIFIED)
 
@@ -190,7 +228,9 @@ def register(app: typer.Typer) -> None:
         epilog="Example: hashshare compare theirs.checkpoint https://witness.example.org:8451"
         f"\n\n{EXIT_CODES}"
     )(compare)
-    app.command(epilog=f"Example: hashshare audit --json > audit.json\n\n{EXIT_CODES}")(audit)
+    app.command(epilog=f"Example: hashshare audit --cosign --json > audit.json\n\n{EXIT_CODES}")(
+        audit
+    )
     app.command(
         epilog=f"Example: hashshare redact 4711 --reason 'court order 7/2026'\n\n{EXIT_CODES}"
     )(redact)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hashshare.cli.auditing import audit_fields, audit_text
 from hashshare.cli.options import Json, ProfileOption, load_profile, profile_folder
 from hashshare.cli.output import EXIT_CODES, output, run
 from hashshare.client import Client
@@ -117,8 +118,10 @@ async def _status(profile: Path | None) -> dict[str, Any]:
             "certificate_days_left": left.days,
             "behind": behind,
         }
+        audits = await client.audits()
         if output.as_json:
-            return fields | {"lists": lists}
+            return fields | {"lists": lists, "audits": [audit_fields(audit) for audit in audits]}
+        fields |= {audit.auditor: audit_text(audit) for audit in audits}
         return fields | {
             str(entry["list"]): f"version {entry['version']} of {entry['server_version']}, "
             f"{entry['count']:,} hashes, published {entry['published_at'] or 'never'}"

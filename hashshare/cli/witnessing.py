@@ -14,6 +14,7 @@ from hashshare.cli.output import EXIT_CODES, ending, output, run
 from hashshare.cli.server import configure_logging, stop_requested
 from hashshare.cli.witness_server import LOOPBACK, CertificateFiles, serve_application
 from hashshare.client import Client
+from hashshare.client.audited import make_auditor_key
 from hashshare.client.session import Session
 from hashshare.config import parse_listen
 from hashshare.crypto.cosignature import WitnessVerifier
@@ -42,11 +43,19 @@ Threshold = Annotated[
 
 
 @app.command(epilog=f"Example: hashshare witness key\n\n{EXIT_CODES}")
-def key(*, profile: ProfileOption = None, as_json: Json = False) -> None:
+def key(
+    *,
+    auditor: Annotated[
+        bool, typer.Option("--auditor", help="The key for audit --cosign, which is another one.")
+    ] = False,
+    profile: ProfileOption = None,
+    as_json: Json = False,
+) -> None:
     """Make this member's witness key, and print what an admin needs to know of it."""
 
     async def work() -> str:
-        return str(make_key(load_profile(profile)))
+        make = make_auditor_key if auditor else make_key
+        return str(make(load_profile(profile)))
 
     found = run(work())
     output.record({"key": found}, text=found)
@@ -156,6 +165,10 @@ def add(
         str,
         typer.Option(metavar="URL", help="Where the server asks it. [default: it asks itself]"),
     ] = "",
+    auditor: Annotated[
+        bool,
+        typer.Option("--auditor", help="It audits: members are shown that, nothing waits for it."),
+    ] = False,
     threshold: Threshold = None,
     profile: ProfileOption = None,
     as_json: Json = False,
@@ -164,8 +177,14 @@ def add(
 
     async def work() -> str:
         witness = NamedWitness(name, WitnessVerifier.parse(verifier), url)
+        now = datetime.now(UTC)
         async with Client(load_profile(profile)) as client:
-            return await client.admin.add_witness(witness, threshold, now=datetime.now(UTC))
+            if auditor:
+                return await client.admin.add_auditor(witness, now=now)
+            return await client.admin.add_witness(witness, threshold, now=now)
+
+    if auditor and (url or threshold is not None):
+        raise typer.BadParameter("an auditor has neither --url nor --threshold")
 
     _show(run(work()))
 
@@ -178,7 +197,7 @@ def remove(
     profile: ProfileOption = None,
     as_json: Json = False,
 ) -> None:
-    """Demand a witness's cosignature no more; for admins."""
+    """Demand a witness's cosignature, or show an auditor's, no more; for admins."""
 
     async def work() -> str:
         async with Client(load_profile(profile)) as client:

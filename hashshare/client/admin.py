@@ -1,7 +1,7 @@
 """What admins do: edit the registry and sign it, invite, look at members, revoke."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -14,7 +14,7 @@ from hashshare.client.trail import fetch_trail
 from hashshare.client.verify import Verifier
 from hashshare.crypto.envelope import parse_envelope, seal
 from hashshare.crypto.keys import PublicKey
-from hashshare.crypto.policy import NamedWitness, policy_of
+from hashshare.crypto.policy import NamedWitness, Policy, policy_of
 from hashshare.domain.documents import decode_document, encode_document
 from hashshare.domain.names import format_time
 from hashshare.domain.policy import View
@@ -172,37 +172,55 @@ class Admin:
             KeyUnsafeError: The key is unsafe, or listed already.
         """
         return await self._choose(
-            lambda known: [*known, witness], threshold, f"witness {witness.name} is added", now
+            lambda policy: policy_of(
+                policy.logs[0], [*policy.voters, witness], threshold, policy.auditors
+            ),
+            f"witness {witness.name} is added",
+            now,
+        )
+
+    async def add_auditor(self, auditor: NamedWitness, *, now: datetime) -> str:
+        """List whose audits members are shown; return the trust policy, which is then in force.
+
+        No quorum counts it, and nothing waits for it.
+
+        Raises:
+            MalformedError: The policy would contradict itself.
+            KeyUnsafeError: The key is unsafe, or listed already.
+        """
+        return await self._choose(
+            lambda policy: policy_of(
+                policy.logs[0], policy.voters, policy.threshold, [*policy.auditors, auditor]
+            ),
+            f"auditor {auditor.name} is added",
+            now,
         )
 
     async def remove_witness(self, name: str, threshold: int | None, *, now: datetime) -> str:
-        """Demand a witness no more; return the trust policy, which is then in force.
+        """Demand a witness, or list an auditor, no more; return the trust policy then in force.
 
         Raises:
-            NotFoundError: There is no such witness.
+            NotFoundError: There is no such witness or auditor.
             MalformedError: The policy would contradict itself.
         """
 
-        def keep(known: list[NamedWitness]) -> list[NamedWitness]:
-            kept = [witness for witness in known if witness.name != name]
-            if len(kept) == len(known):
+        def without(policy: Policy) -> Policy:
+            voters = [witness for witness in policy.voters if witness.name != name]
+            auditors = [auditor for auditor in policy.auditors if auditor.name != name]
+            if len(voters) + len(auditors) == len(policy.witnesses):
                 raise NotFoundError(f"there is no witness {name!r:.70}")
-            return kept
+            kept = policy.threshold if len(voters) == len(policy.voters) else threshold
+            return policy_of(policy.logs[0], voters, kept, auditors)
 
-        return await self._choose(keep, threshold, f"witness {name} is removed", now)
+        return await self._choose(without, f"{name} is removed from the witnesses", now)
 
-    async def _choose(
-        self,
-        choose: Callable[[list[NamedWitness]], list[NamedWitness]],
-        threshold: int | None,
-        reason: str,
-        now: datetime,
-    ) -> str:
+    async def _choose(self, choose: Callable[[Policy], Policy], reason: str, now: datetime) -> str:
         log, chosen = self.profile.trust.log_verifier, [""]
 
         def change(registry: Registry) -> Registry:
-            known = list(registry.policy.witnesses) if registry.policy else []
-            changed = registry.with_witnesses(policy_of(log, choose(known), threshold))
+            known = registry.cosigners
+            policy = Policy((log,)) if known is None else replace(known, logs=(log,))
+            changed = registry.with_witnesses(choose(policy))
             chosen[0] = changed.witnesses
             return changed
 

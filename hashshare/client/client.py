@@ -10,6 +10,7 @@ from typing import Final, Self
 
 from hashshare.client.admin import Admin
 from hashshare.client.audit import Auditor
+from hashshare.client.audited import Audited, read_audits
 from hashshare.client.chain import Chain
 from hashshare.client.compare import Comparison
 from hashshare.client.enrol import renew, replace_submission_key
@@ -107,6 +108,10 @@ class Client:
     def auditor(self) -> Auditor:
         """Audit by replay, in the folder ``audit`` of the profile."""
         return Auditor(self._follower, self.profile.folder / "audit")
+
+    async def audits(self) -> list[Audited]:
+        """Return what auditors vouch for, verified against the log as far as it was read."""
+        return await read_audits(self._follower)
 
     @property
     def old_since(self) -> datetime | None:

@@ -23,6 +23,8 @@ MAX_AHEAD: Final = timedelta(minutes=5)
 """How far a witness's clock may be ahead of the reader's."""
 
 GROUP: Final = "witnesses"
+AUDITORS: Final = "auditors"
+"""A group that no quorum counts: what its members' cosignatures say is more, and comes later."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,126}")
 _URL: Final = re.compile(r"https://\S{1,255}")
 _THRESHOLD: Final = re.compile(r"all|any|[1-9][0-9]{0,2}")
@@ -85,6 +87,28 @@ class Policy:
         lines += [*map(str, self.witnesses), *map(str, self.groups)]
         return "\n".join([*lines, f"quorum {self.quorum or 'none'}", ""])
 
+    @property
+    def auditors(self) -> tuple[NamedWitness, ...]:
+        """Who cosigns what it has audited: the group ``auditors``, if the quorum leaves it out."""
+        counted = self._counted(self.quorum)
+        names = [n for g in self.groups if g.name == AUDITORS for n in g.names]
+        return tuple(w for w in self.witnesses if w.name in names and w.name not in counted)
+
+    @property
+    def voters(self) -> tuple[NamedWitness, ...]:
+        """All that are no auditors."""
+        auditors = self.auditors
+        return tuple(witness for witness in self.witnesses if witness not in auditors)
+
+    @property
+    def threshold(self) -> int | None:
+        """How many of the usual group must cosign, None if there is no such group."""
+        return next((group.needed for group in self.groups if group.name == GROUP), None)
+
+    def _counted(self, name: str) -> set[str]:
+        names = next((group.names for group in self.groups if group.name == name), ())
+        return {name}.union(*map(self._counted, names))
+
     def cosigned_at(self, note: bytes) -> dict[str, datetime]:
         """Return when each witness cosigned the checkpoint, by its name in the policy.
 
@@ -119,7 +143,7 @@ class Policy:
         found = self._time_of(self.quorum, times)
         if found is None:
             raise QuorumMissingError(
-                f"{len(times)} of {len(self.witnesses)} witnesses have cosigned the checkpoint,"
+                f"{len(times)} of {len(self.voters)} witnesses have cosigned the checkpoint,"
                 " which is too few"
             )
         return found
@@ -142,14 +166,20 @@ def default_threshold(number: int) -> int:
 
 
 def policy_of(
-    log: NoteVerifier, witnesses: Sequence[NamedWitness], threshold: int | None = None
+    log: NoteVerifier,
+    witnesses: Sequence[NamedWitness],
+    threshold: int | None = None,
+    auditors: Sequence[NamedWitness] = (),
 ) -> Policy:
     """Return the usual policy: so many of all witnesses; without witnesses, none."""
-    if not witnesses:
-        return Policy((log,))
-    needed = default_threshold(len(witnesses)) if threshold is None else threshold
-    group = Group(GROUP, str(needed), tuple(witness.name for witness in witnesses))
-    return parse_policy(str(Policy((log,), tuple(witnesses), (group,), GROUP)))
+    groups: list[Group] = []
+    if witnesses:
+        needed = default_threshold(len(witnesses)) if threshold is None else threshold
+        groups.append(Group(GROUP, str(needed), tuple(w.name for w in witnesses)))
+    if auditors:
+        groups.append(Group(AUDITORS, "any", tuple(a.name for a in auditors)))
+    quorum = GROUP if witnesses else ""
+    return parse_policy(str(Policy((log,), (*witnesses, *auditors), tuple(groups), quorum)))
 
 
 def parse_policy(text: str) -> Policy:

@@ -238,8 +238,13 @@ class Registry(Document, frozen=True):
     @property
     def policy(self) -> Policy | None:
         """The trust policy, None if it demands no witness."""
-        policy = parse_policy(self.witnesses) if self.witnesses else None
+        policy = self.cosigners
         return policy if policy is not None and policy.quorum else None
+
+    @property
+    def cosigners(self) -> Policy | None:
+        """The trust policy, also if it names only auditors; None if it names nobody."""
+        return parse_policy(self.witnesses) if self.witnesses else None
 
     def with_witnesses(self, policy: Policy) -> "Registry":
         """Return the next version, under another trust policy.
@@ -380,9 +385,9 @@ def _verify_witnesses(registry: Registry) -> None:
 
 def _verify_keys(registry: Registry) -> None:
     seen: set[str] = set()
-    if registry.policy is not None:
+    if registry.cosigners is not None:
         # What a cosigner's key signs does not hold its name: it is used for nothing else.
-        seen.update(witness.verifier.public.text for witness in registry.policy.witnesses)
+        seen.update(witness.verifier.public.text for witness in registry.cosigners.witnesses)
     groups: list[Iterable[str]] = [registry.governance.keys, registry.publishers.keys]
     for member in registry.members.values():
         groups += [member.submission_keys, member.retired_keys]

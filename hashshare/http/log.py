@@ -8,8 +8,16 @@ from hashshare.crypto.note import MAX_NOTE_BYTES, parse_checkpoint, parse_note
 from hashshare.crypto.tiles import TILE_WIDTH, parse_tile_path
 from hashshare.domain.changes import parse_number
 from hashshare.errors import MalformedError
-from hashshare.http.context import IMMUTABLE, answer, now, read_body, services, wait_seconds
-from hashshare.wire.lists import CosignedDocument, ProofDocument
+from hashshare.http.context import (
+    IMMUTABLE,
+    REVALIDATE,
+    answer,
+    now,
+    read_body,
+    services,
+    wait_seconds,
+)
+from hashshare.wire.lists import AuditDocument, AuditList, CosignedDocument, ProofDocument
 
 routes: Final = web.RouteTableDef()
 
@@ -48,6 +56,16 @@ async def post_cosignatures(request: web.Request) -> web.StreamResponse:
     note = await read_body(request, max_bytes=MAX_NOTE_BYTES)
     kept = await services(request).witnessing.cosign(note, now=now())
     return answer(CosignedDocument(kept=kept))
+
+
+@routes.get("/v1/log/audits")
+async def get_audits(request: web.Request) -> web.StreamResponse:
+    """Answer with what each auditor of the trust policy audited last."""
+    audits = [
+        AuditDocument(auditor=audited.auditor, note=audited.note.decode())
+        for audited in await services(request).witnessing.audits()
+    ]
+    return answer(AuditList(audits=audits), headers=REVALIDATE)
 
 
 def _answer_note(note: bytes, size: int) -> web.Response:

@@ -100,7 +100,7 @@ class WitnessPusher:
             if task.done():
                 # It never ends by itself but by a fault of ours.
                 task.result()
-        wanted = {witness for witness in (policy.witnesses if policy else ()) if witness.url}
+        wanted = {witness for witness in (policy.voters if policy else ()) if witness.url}
         for witness in wanted - asking.keys():
             asked = _Asked(self, http, witness)
             asking[witness] = asyncio.create_task(asked.keep_asking())

@@ -3,15 +3,16 @@
 Source: docs/protocol.md, "Witnesses".
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
-from hashshare.crypto.cosignature import verify_cosignature
+from hashshare.crypto.cosignature import WitnessVerifier, verify_cosignature
 from hashshare.crypto.note import SignedText, parse_checkpoint, parse_note
-from hashshare.crypto.policy import Policy
+from hashshare.crypto.policy import NamedWitness
 from hashshare.domain.registry import Registry, parse_registry
 from hashshare.errors import (
     MalformedError,
@@ -23,7 +24,7 @@ from hashshare.errors import (
 )
 from hashshare.service.log import LogService
 from hashshare.service.registry import RegistryService
-from hashshare.storage.cosignatures import CosignatureRepository, Cosigned
+from hashshare.storage.cosignatures import AuditCosignature, CosignatureRepository, Cosigned
 from hashshare.storage.database import Pool, snapshot, transaction
 from hashshare.storage.registry import RegistryRepository
 
@@ -31,6 +32,19 @@ _LOG: Final = structlog.get_logger(__name__)
 
 PATIENCE: Final = timedelta(seconds=2)
 """So long one size is offered to all witnesses: under load none would meet the others else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What an auditor audited last.
+
+    Attributes:
+        auditor: Its name in the trust policy.
+        note: The checkpoint that it cosigned, with its line.
+    """
+
+    auditor: str
+    note: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +88,20 @@ class WitnessService:
                 return note
         return await self.log.checkpoint_at(size)
 
+    async def audits(self) -> list[Audited]:
+        """Return what each auditor of the trust policy has audited last."""
+        policy = (await self.registries.current()).registry.cosigners
+        async with snapshot(self.pool) as connection:
+            kept = {a.cosigner: a for a in await CosignatureRepository(connection).read_audits()}
+        found = []
+        for auditor in policy.auditors if policy else ():
+            if audit := kept.get(_cosigner(auditor.verifier)):
+                note = await self.log.checkpoint_at(audit.size)
+                found.append(Audited(auditor.name, note + f"{audit.line}\n".encode()))
+        return found
+
     async def cosign(self, note: bytes, *, now: datetime) -> int:
-        """Keep the cosignatures in ``note`` that are by witnesses of the trust policy.
+        """Keep the cosignatures in ``note`` by witnesses and auditors of the trust policy.
 
         Durable once it returns; idempotent.
 
@@ -87,7 +113,7 @@ class WitnessService:
             NotFoundError: The log is not that long.
             MixAndMatchError: It is of another log, or of a tree that this log never had.
             SignatureInvalidError: A witness did not sign what its line says.
-            PermissionDeniedError: None of its lines is by a witness of the policy.
+            PermissionDeniedError: None of its lines is by one of these.
         """
         signed = parse_note(note)
         checkpoint = parse_checkpoint(signed.text)
@@ -97,19 +123,24 @@ class WitnessService:
         if own.text != signed.text:
             # Its witness was shown another log, under the same key: it must hear of that.
             raise MixAndMatchError("this log never had that checkpoint")
-        policy = (await self.registries.current()).registry.policy
-        lines = _lines_of(signed, policy, note)
-        if not lines:
+        policy = (await self.registries.current()).registry.cosigners
+        lines = _lines_of(signed, policy.voters if policy else (), note)
+        audits = _lines_of(signed, policy.auditors if policy else (), note)
+        if not lines and not audits:
             raise PermissionDeniedError("no witness of the trust policy has cosigned this")
-        known = await self._times(checkpoint.size, policy)
+        known = await self._times(checkpoint.size, policy.voters if policy else ())
         async with transaction(self.pool) as connection:
             repository = CosignatureRepository(connection)
             for line in lines:
                 # One that is sent again, by whomever, must not make the log look older.
                 if line.at >= known.get(line.cosigner, line.at):
                     await repository.put(checkpoint.size, line.cosigner, line.text, now=now)
-        await self._forget_older(checkpoint.size)
-        return len(lines)
+            for line in audits:
+                audit = AuditCosignature(line.cosigner, checkpoint.size, line.text)
+                await repository.put_audit(audit, signed_at=line.at, now=now)
+        if lines:
+            await self._forget_older(checkpoint.size)
+        return len(lines) + len(audits)
 
     async def _forget_older(self, size: int) -> None:
         for cosigned in await self._read():
@@ -118,12 +149,12 @@ class WitnessService:
                     await CosignatureRepository(connection).forget_below(size)
                 _LOG.info("checkpoint cosigned", size=size, witnesses=len(cosigned.lines))
 
-    async def _times(self, size: int, policy: Policy | None) -> dict[str, datetime]:
+    async def _times(self, size: int, witnesses: Sequence[NamedWitness]) -> dict[str, datetime]:
         """Return when witnesses cosigned a size, by cosigner, as far as it is kept."""
         for cosigned in await self._read():
             if cosigned.size == size:
                 note = await self._note(cosigned)
-                return {x.cosigner: x.at for x in _lines_of(parse_note(note), policy, note)}
+                return {x.cosigner: x.at for x in _lines_of(parse_note(note), witnesses, note)}
         return {}
 
     async def _read(self) -> list[Cosigned]:
@@ -186,14 +217,17 @@ class _Line:
     at: datetime
 
 
-def _lines_of(signed: SignedText, policy: Policy | None, note: bytes) -> list[_Line]:
-    """Return the lines by witnesses of the policy, verified."""
-    witnesses = () if policy is None else policy.witnesses
+def _cosigner(verifier: WitnessVerifier) -> str:
+    return f"{verifier.name} {verifier.key_id.hex()}"
+
+
+def _lines_of(signed: SignedText, witnesses: Sequence[NamedWitness], note: bytes) -> list[_Line]:
+    """Return the lines by these witnesses, verified."""
     known = {(w.verifier.name, w.verifier.key_id): w.verifier for w in witnesses}
     found = []
     for line in signed.signatures:
         verifier = known.get((line.name, line.key_id))
         if verifier is not None:
             at = verify_cosignature(note, verifier)
-            found.append(_Line(f"{line.name} {line.key_id.hex()}", str(line), at))
+            found.append(_Line(_cosigner(verifier), str(line), at))
     return found

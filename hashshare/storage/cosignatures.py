@@ -17,6 +17,19 @@ SELECT_COSIGNATURES: Final = """
     SELECT size, line, received_at FROM cosignature ORDER BY size DESC, cosigner
 """
 
+# One that is sent again, by whomever, takes no later one's place.
+REPLACE_AUDIT: Final = """
+    -- $1 cosigner, $2 size, $3 line, $4 signed at, $5 now
+    INSERT INTO audit_cosignature AS kept (cosigner, size, line, signed_at, received_at)
+    VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (cosigner) DO UPDATE
+       SET size = excluded.size, line = excluded.line,
+           signed_at = excluded.signed_at, received_at = excluded.received_at
+     WHERE (kept.size, kept.signed_at) < (excluded.size, excluded.signed_at)
+"""
+
+SELECT_AUDITS: Final = "SELECT cosigner, size, line FROM audit_cosignature ORDER BY cosigner"
+
 DELETE_BELOW: Final = """
     -- $1 size
     DELETE FROM cosignature WHERE size < $1
@@ -38,6 +51,20 @@ class Cosigned:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditCosignature:
+    """What an auditor audited last.
+
+    Attributes:
+        cosigner: Tells its key from others.
+        line: Signature line of a note.
+    """
+
+    cosigner: str
+    size: int
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
 class CosignatureRepository:
     """Reads and writes cosignatures on one connection."""
 
@@ -56,6 +83,18 @@ class CosignatureRepository:
             Cosigned(size, tuple(line for line, _ in rows), min(at for _, at in rows))
             for size, rows in found.items()
         ]
+
+    async def put_audit(
+        self, audit: AuditCosignature, *, signed_at: datetime, now: datetime
+    ) -> None:
+        """Keep an auditor's cosignature, unless one of more, or a later one, is kept."""
+        values = (audit.cosigner, audit.size, audit.line, signed_at, now)
+        await self.connection.execute(REPLACE_AUDIT, *values)
+
+    async def read_audits(self) -> list[AuditCosignature]:
+        """Return what each auditor audited last."""
+        rows = await self.connection.fetch(SELECT_AUDITS)
+        return [AuditCosignature(row["cosigner"], row["size"], row["line"]) for row in rows]
 
     async def forget_below(self, size: int) -> None:
         """Delete the cosignatures of smaller sizes: a larger one has a quorum."""

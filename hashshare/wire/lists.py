@@ -61,6 +61,19 @@ class ProofDocument(WireDocument):
     proof: list[Base64]
 
 
+class AuditDocument(WireDocument):
+    """The checkpoint that an auditor audited last, with its cosignature: a signed note."""
+
+    auditor: str
+    note: str
+
+
+class AuditList(WireDocument):
+    """What each auditor of the trust policy audited last."""
+
+    audits: list[AuditDocument]
+
+
 class CosignedDocument(WireDocument):
     """Says how many cosignatures were kept."""
 

@@ -157,6 +157,7 @@ OPERATIONS: Final = (
         lists.CosignedDocument,
         "text/plain",
     ),
+    Operation("get", "/v1/log/audits", "What auditors audited last", lists.AuditList),
     Operation("get", "/v1/log/tile/{path}", "A tile (C2SP tlog-tiles)", OCTETS),
     Operation(
         "get",

@@ -343,3 +343,23 @@ async def test_a_policy_is_previewed_before_it_is_set(
     assert done.objects == [{"view": "csam/two", "changed": True}]
     shown = await sh("view", "list", "csam", "--json", profile=admin)
     assert [(o["quorum"], o["dispute_limit"]) for o in shown.objects] == [(1, 1), (2, 3)]
+
+
+async def test_an_auditor_vouches(federation: Federation) -> None:
+    """By four commands; who has no key for it is told before hours of work."""
+    admin = federation.admin.folder
+    told = await sh("audit", "--cosign", profile=admin)
+    assert (told.code, "witness key --auditor" in told.err) == (1, True)
+    key = (await sh("witness", "key", "--auditor", profile=admin)).out.strip()
+    assert key.startswith("admin/audit+")
+    wrong = ("witness", "add", "admin/audit", key, "--auditor", "--threshold", "1")
+    assert (await sh(*wrong, profile=admin)).code == 2
+    added = await sh("witness", "add", "admin/audit", key, "--auditor", profile=admin)
+    assert "group auditors any admin/audit" in added.out
+    audited = await sh("audit", "--cosign", "--json", profile=admin)
+    assert (audited.code, audited.objects[0]["cosigned"]) == (0, True)
+    shown = (await sh("checkpoint", "--json", profile=admin)).objects[0]
+    (vouched,) = shown["audits"]
+    assert (vouched["auditor"], vouched["size"]) == ("admin/audit", audited.objects[0]["size"])
+    status = await sh("status", profile=admin)
+    assert f"audited {vouched['size']} leaves at {vouched['audited_at']}" in status.out

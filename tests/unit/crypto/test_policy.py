@@ -190,3 +190,16 @@ def test_freeze(age: int) -> None:
             warn_after=timedelta(hours=2),
             stop_after=timedelta(hours=26),
         )
+
+
+def test_auditors_stand_beside_the_quorum() -> None:
+    """Listed, and counted by nobody; a group of that name that is counted is one of witnesses."""
+    voters, auditors = tuple(NAMED[:3]), tuple(NAMED[3:4])
+    policy = policy_of(LOG.verifier, voters, 2, auditors)
+    assert parse_policy(str(policy)) == policy
+    assert (policy.voters, policy.auditors, policy.threshold) == (voters, auditors, 2)
+    alone = policy_of(LOG.verifier, [], None, auditors)
+    assert (alone.voters, alone.auditors, alone.quorum) == ((), auditors, "")
+    text = str(policy).replace("quorum witnesses", "group both all witnesses auditors\nquorum both")
+    counted = parse_policy(text)
+    assert (counted.voters, counted.auditors) == ((*voters, *auditors), ())
