@@ -46,6 +46,7 @@ from hashshare.service.witnessing import WitnessService
 from hashshare.storage.blobs import Blobs
 from hashshare.storage.database import Pool, create_database, migrate, open_pool
 from hashshare.storage.embedded import run_embedded
+from hashshare.storage.newest import FileRecord, NewestRecord, shared_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,13 @@ async def build_server(
         (keys / "ca.pem").read_bytes(), (keys / "ca-cert.pem").read_bytes()
     )
     news = News(pool)
-    registries = RegistryService(pool, signer)
+    records: list[NewestRecord] = [FileRecord(folder / "data" / "newest.checkpoint")]
+    if settings.blobs:
+        records.insert(0, shared_record(blobs.store))
+    guard = Guard(pool, signer, records)
+    # Before anything is signed.
+    await guard.verify()
+    registries = RegistryService(pool, guard)
     membership = MembershipService(
         pool,
         authority,
@@ -155,17 +162,14 @@ async def build_server(
         parse_trust((folder / "trust.json").read_bytes()),
         _governance_key(keys / "governance.pem"),
     )
-    log = LogService(pool, signer)
-    guard = Guard(folder / "data" / "newest.checkpoint", log)
-    # Before anything is signed.
-    await guard.verify()
+    log = LogService(pool, guard)
     await _ensure_genesis(folder / "genesis", registries, membership)
     replica_path = folder / "data" / "replica.sqlite"
-    pull = PullService(pool, blobs, replica_path, signer, news)
+    pull = PullService(pool, blobs, replica_path, guard, news)
     stack.callback(pull.close)
     limits = BatchLimits(settings.limits.max_batch_bytes, settings.limits.max_batch_records)
     batches = BatchService(pool, blobs, registries, limits)
-    submit = SubmitService(pool, batches, registries, signer)
+    submit = SubmitService(pool, batches, registries, guard)
     stack.push_async_callback(submit.drain)
     await ensure_first_items(folder / "genesis", membership, batches, submit)
     witnessing = WitnessService(pool, log, registries)
@@ -187,7 +191,7 @@ async def build_server(
         news=news,
         previews=PreviewService(pool, registries),
         pull=pull,
-        redactions=RedactionService(pool, blobs, registries, signer),
+        redactions=RedactionService(pool, blobs, registries, guard),
         registries=registries,
         submit=submit,
         trail=TrailService(pool),
@@ -197,7 +201,11 @@ async def build_server(
 
 
 async def _together(*runs: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run all until cancelled, or until one gives up, whose reason is raised."""
+    """Run all until cancelled, or until one gives up, whose reason is raised.
+
+    When one ends, nothing more may be signed: then the others are stopped, too, and every
+    request goes on to be told why.
+    """
     # No task group: it would wrap that reason.
     tasks = [asyncio.create_task(run()) for run in runs]
     try:
@@ -208,6 +216,7 @@ async def _together(*runs: Callable[[], Coroutine[Any, Any, None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.Event().wait()
 
 
 def _to_server(options: Options, settings: ServerSettings, services: Services) -> Server:

@@ -4,23 +4,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from hashshare.crypto.note import Checkpoint, NoteSigner, sign_checkpoint
-from hashshare.crypto.receipt import Receipt
 from hashshare.crypto.tiles import Tile, encode_entries
 from hashshare.errors import NotFoundError
+from hashshare.service.guard import Guard
 from hashshare.storage.database import Pool, snapshot
-from hashshare.storage.log import LogRepository, Place
+from hashshare.storage.log import LogRepository
 
 T = TypeVar("T")
-
-
-def make_receipt(place: Place, signer: NoteSigner) -> bytes:
-    """Return the receipt for a leaf, under the checkpoint that ends with it.
-
-    The same place gives the same bytes, so that receipts need not be kept.
-    """
-    checkpoint = Checkpoint(signer.name, place.index + 1, place.root)
-    return Receipt(place.index, place.proof, sign_checkpoint(checkpoint, signer)).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +18,20 @@ class LogService:
     """Reads the log. Everything but the latest checkpoint never changes."""
 
     pool: Pool
-    signer: NoteSigner
+    guard: Guard
 
     async def checkpoint(self) -> bytes:
-        """Return the signed checkpoint of the whole log."""
-        head = await self._read(lambda log: log.read_head())
-        return sign_checkpoint(Checkpoint(self.signer.name, head.size, head.root), self.signer)
+        """Return the signed checkpoint of the whole log; raises as ``Guard.checkpoint`` does."""
+        return await self.guard.checkpoint()
 
     async def checkpoint_at(self, size: int) -> bytes:
         """Return the signed checkpoint of the first ``size`` leaves.
 
         Raises:
             NotFoundError: The log is not that long.
+            RollbackError: The database is not the one that was signed for.
         """
-        root = await self._read(lambda log: log.read_root(size))
-        return sign_checkpoint(Checkpoint(self.signer.name, size, root), self.signer)
+        return await self.guard.checkpoint(size)
 
     async def tile(self, tile: Tile) -> bytes:
         """Return the nodes, or the bundle of entries, of a tile.
@@ -98,7 +87,7 @@ class LogService:
         if index < 0:
             raise NotFoundError("there is no such leaf")
         place = await self._read(lambda log: log.locate(index))
-        return make_receipt(place, self.signer)
+        return await self.guard.receipt(place)
 
     async def _read(self, read: Callable[[LogRepository], Awaitable[T]]) -> T:
         async with snapshot(self.pool) as connection:

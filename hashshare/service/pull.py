@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from hashshare.crypto.note import Checkpoint, NoteSigner, sign_checkpoint
 from hashshare.domain.changes import Version
 from hashshare.domain.hashes import HashValue
 from hashshare.domain.names import HashSetId, ListName, MemberId
@@ -18,6 +17,7 @@ from hashshare.domain.registry import Registry, Role
 from hashshare.errors import ConflictError, NotFoundError, VersionNotFoundError
 from hashshare.replica import BucketProof, Replica
 from hashshare.service.deltas import DeltaSource
+from hashshare.service.guard import Guard
 from hashshare.service.news import News
 from hashshare.storage.blobs import BlobKind, Blobs
 from hashshare.storage.database import Pool, snapshot
@@ -70,14 +70,14 @@ class PullService:
         pool: The database.
         blobs: With the snapshots.
         replica_path: The publisher's replica, of this process or one that follows it.
-        signer: The log's key.
+        guard: Signs checkpoints.
         news: What is newest, without a query.
     """
 
     pool: Pool
     blobs: Blobs
     replica_path: Path
-    signer: NoteSigner
+    guard: Guard
     news: News
     _replicas: list[Replica] = field(init=False, default_factory=list, repr=False)
     _bundles: dict[tuple[HashSetId, Version], PublicationBundle] = field(
@@ -222,11 +222,10 @@ class PullService:
             log = LogRepository(connection)
             (entry,) = await log.read_entries(row.log_index, 1)
             place = await log.locate(row.log_index)
-        checkpoint = Checkpoint(self.signer.name, place.index + 1, place.root)
         return PublicationBundle(
             hash_set=hash_set,
             version=version,
-            checkpoint=sign_checkpoint(checkpoint, self.signer),
+            checkpoint=await self.guard.checkpoint(place.index + 1),
             envelope=entry,
             log_index=place.index,
             inclusion=place.proof,

@@ -6,10 +6,9 @@ from typing import Final
 import structlog
 
 from hashshare.crypto.envelope import Envelope, parse_envelope
-from hashshare.crypto.note import NoteSigner
 from hashshare.domain.statements import REDACTION_TYPE, Redaction, id_of, read_redaction
 from hashshare.errors import ConflictError, NotFoundError
-from hashshare.service.log import make_receipt
+from hashshare.service.guard import Guard
 from hashshare.service.registry import RegistryService
 from hashshare.storage.blobs import BlobKind, Blobs
 from hashshare.storage.database import Pool, transaction
@@ -39,7 +38,7 @@ class RedactionService:
     pool: Pool
     blobs: Blobs
     registries: RegistryService
-    signer: NoteSigner
+    guard: Guard
 
     async def redact(self, envelope: bytes) -> Redacted:
         """Log a redaction, and delete the batch that it names.
@@ -53,14 +52,16 @@ class RedactionService:
             MixAndMatchError: It belongs to another log.
             NotFoundError: No such submission names that batch.
             ConflictError: Something of it is in force: members would lose what they hold.
+            RollbackError: The database was left behind.
         """
+        self.guard.verify_signing()
         parsed = parse_envelope(envelope)
         registry = (await self.registries.current()).registry
         redaction = read_redaction(parsed, registry)
         place = await self._append(parsed, redaction)
         await self.blobs.remove(BlobKind.BATCH, redaction.batch)
         _LOG.info("batch redacted", submission=redaction.submission, reason=redaction.reason)
-        return Redacted(place.index, make_receipt(place, self.signer))
+        return Redacted(place.index, await self.guard.receipt(place))
 
     async def _append(self, envelope: Envelope, redaction: Redaction) -> Place:
         async with transaction(self.pool) as connection:

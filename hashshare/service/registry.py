@@ -5,7 +5,6 @@ from datetime import datetime
 
 from hashshare.crypto import canonical
 from hashshare.crypto.envelope import Envelope, parse_envelope
-from hashshare.crypto.note import NoteSigner
 from hashshare.domain.names import parse_time
 from hashshare.domain.registry import Registry, parse_registry, verify_succession
 from hashshare.domain.statements import (
@@ -20,7 +19,7 @@ from hashshare.errors import (
     RegistryConflictError,
     UnavailableError,
 )
-from hashshare.service.log import make_receipt
+from hashshare.service.guard import Guard
 from hashshare.storage.database import Pool, snapshot, transaction
 from hashshare.storage.log import LogRepository, Place
 from hashshare.storage.notices import NoticeRepository
@@ -58,7 +57,7 @@ class RegistryService:
     """Reads and appends to the registry. May be used by several tasks and processes at once."""
 
     pool: Pool
-    signer: NoteSigner
+    guard: Guard
     # The last one parsed, by version; a registry of many members takes a while to parse.
     _parsed: dict[int, CurrentRegistry] = field(default_factory=dict, repr=False, compare=False)
 
@@ -105,7 +104,9 @@ class RegistryService:
             DigestMismatchError: ``document`` is not the one that the statement names.
             KeyUnsafeError: A key of the registry is unsafe or listed twice.
             RegistryConflictError: It is not the next version; fetch the registry again.
+            RollbackError: The database was left behind.
         """
+        self.guard.verify_signing()
         parsed = parse_envelope(envelope)
         repeated = await self._find_repeated(parsed)
         if repeated is not None:
@@ -115,7 +116,7 @@ class RegistryService:
         registry = _verify_document(statement, document)
         verify_succession(current.registry, registry)
         place = await self._append(parsed, registry, document, now)
-        return AppendedRegistry(registry.version, place.index, make_receipt(place, self.signer))
+        return AppendedRegistry(registry.version, place.index, await self.guard.receipt(place))
 
     async def ensure_genesis(self, envelope: bytes, document: bytes) -> CurrentRegistry:
         """Put the first version into force unless it is, and return what is now in force.
@@ -173,7 +174,7 @@ class RegistryService:
                 return None
             version = await RegistryRepository(connection).read_version_at(found[0])
             place = await log.locate(found[0])
-        return AppendedRegistry(version, place.index, make_receipt(place, self.signer))
+        return AppendedRegistry(version, place.index, await self.guard.receipt(place))
 
 
 def _verify_document(statement: RegistryStatement, document: bytes) -> Registry:

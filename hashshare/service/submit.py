@@ -9,7 +9,6 @@ from typing import Final
 import structlog
 
 from hashshare.crypto.envelope import Envelope, parse_envelope
-from hashshare.crypto.note import NoteSigner
 from hashshare.domain.names import MemberId
 from hashshare.domain.registry import Registry
 from hashshare.domain.statements import (
@@ -27,7 +26,7 @@ from hashshare.errors import (
     UnavailableError,
 )
 from hashshare.service.batches import BatchService
-from hashshare.service.log import make_receipt
+from hashshare.service.guard import Guard
 from hashshare.service.merge import PreparedBatch, merge_batch
 from hashshare.service.registry import RegistryService
 from hashshare.storage.assertions import Author
@@ -87,19 +86,31 @@ class _Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """A submission in its place, before the receipt is signed.
+
+    Attributes:
+        place: In the log.
+        repeated: Whether it had been accepted before.
+    """
+
+    submission: AcceptedSubmission
+    place: Place
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SubmitService:
     """Takes in submissions. May be used by several tasks and processes at once."""
 
     pool: Pool
     batches: BatchService
     registries: RegistryService
-    signer: NoteSigner
+    guard: Guard
     _bulk: asyncio.Semaphore = field(
         init=False, repr=False, default_factory=lambda: asyncio.Semaphore(_BULK_IN_PARALLEL)
     )
-    _running: set["asyncio.Task[SubmissionResult]"] = field(
-        init=False, repr=False, default_factory=set
-    )
+    _running: set["asyncio.Task[Accepted]"] = field(init=False, repr=False, default_factory=set)
 
     async def submit(
         self, envelope: bytes, *, peer_member: MemberId, now: datetime
@@ -125,12 +136,14 @@ class SubmitService:
             TooLargeError: Its batch is over a limit.
             DigestMismatchError: Its batch has not the digest or size that it announces.
             BatchFaultsError: Lines of its batch are faulty, or not as many as announced.
+            RollbackError: The database was left behind; if it was accepted, without effect.
             UnavailableError: The database or the blobs cannot be used now.
         """
-        task = asyncio.create_task(self._submit(envelope, peer_member, now))
+        self.guard.verify_signing()
+        task = asyncio.create_task(self.accept(envelope, peer_member=peer_member, now=now))
         self._running.add(task)
         task.add_done_callback(self._forget)
-        return await asyncio.shield(task)
+        return await self._answer(await asyncio.shield(task))
 
     async def drain(self) -> None:
         """Wait for the submissions that go on without their callers."""
@@ -152,17 +165,16 @@ class SubmitService:
             if accepted is None or accepted.member != member:
                 raise NotFoundError("there is no such submission")
             place = await LogRepository(connection).locate(accepted.log_index)
-        return self._answer(accepted, place, repeated=True)
+        return await self._answer(Accepted(accepted, place, repeated=True))
 
-    def _forget(self, task: "asyncio.Task[SubmissionResult]") -> None:
+    def _forget(self, task: "asyncio.Task[Accepted]") -> None:
         self._running.discard(task)
         # Looks at the error, which nobody else does when the caller is gone.
         if not task.cancelled() and (error := task.exception()) is not None:
             _LOG.info("submission refused", error=type(error).__name__)
 
-    async def _submit(
-        self, envelope: bytes, peer_member: MemberId, now: datetime
-    ) -> SubmissionResult:
+    async def accept(self, envelope: bytes, *, peer_member: MemberId, now: datetime) -> Accepted:
+        """Do what ``submit`` does, but sign no receipt; not to be cancelled."""
         # 1. Form.
         parsed = parse_envelope(envelope)
         for _ in range(_ATTEMPTS):
@@ -181,13 +193,11 @@ class SubmitService:
                 continue
         raise UnavailableError("the registry is changing, try again")
 
-    async def _verify_acceptable(
-        self, claim: _Claim, registry: Registry
-    ) -> SubmissionResult | None:
+    async def _verify_acceptable(self, claim: _Claim, registry: Registry) -> Accepted | None:
         """Refuse what cannot be accepted, before the work of reading the batch.
 
         Returns:
-            The answer, if this is a repetition.
+            What was accepted before, if this is a repetition.
         """
         async with snapshot(self.pool) as connection:
             repeated = await self._find_repeated(connection, claim)
@@ -198,9 +208,7 @@ class SubmitService:
             verify_chain(claim.submission, chain.head)
         return None
 
-    async def _read_and_accept(
-        self, claim: _Claim, registry: Registry, now: datetime
-    ) -> SubmissionResult:
+    async def _read_and_accept(self, claim: _Claim, registry: Registry, now: datetime) -> Accepted:
         manifest = claim.submission.batch
         self.batches.limits.verify(manifest)
         if not await self.batches.has(manifest.sha256):
@@ -216,7 +224,7 @@ class SubmitService:
             batch = await asyncio.to_thread(self.batches.prepare_blocking, manifest, rules)
             return await self._accept(claim, batch, now)
 
-    async def _accept(self, claim: _Claim, batch: PreparedBatch, now: datetime) -> SubmissionResult:
+    async def _accept(self, claim: _Claim, batch: PreparedBatch, now: datetime) -> Accepted:
         submission = claim.submission
         async with transaction(self.pool) as connection:
             submissions, log = SubmissionRepository(connection), LogRepository(connection)
@@ -252,26 +260,23 @@ class SubmitService:
             await NoticeRepository(connection).send_log(place.index + 1)
         # Committed: from here on the answer may get lost, but not the submission.
         _log_accepted(accepted)
-        return self._answer(accepted, place, repeated=False)
+        return Accepted(accepted, place, repeated=False)
 
-    async def _find_repeated(
-        self, connection: Connection, claim: _Claim
-    ) -> SubmissionResult | None:
+    async def _find_repeated(self, connection: Connection, claim: _Claim) -> Accepted | None:
         accepted = await SubmissionRepository(connection).find(claim.statement_id)
         if accepted is None:
             return None
         place = await LogRepository(connection).locate(accepted.log_index)
-        return self._answer(accepted, place, repeated=True)
+        return Accepted(accepted, place, repeated=True)
 
-    def _answer(
-        self, accepted: AcceptedSubmission, place: Place, *, repeated: bool
-    ) -> SubmissionResult:
+    async def _answer(self, accepted: Accepted) -> SubmissionResult:
+        submission = accepted.submission
         return SubmissionResult(
-            statement_id=accepted.statement_id,
-            log_index=accepted.log_index,
-            receipt=make_receipt(place, self.signer),
-            counts=accepted.counts,
-            repeated=repeated,
+            statement_id=submission.statement_id,
+            log_index=submission.log_index,
+            receipt=await self.guard.receipt(accepted.place),
+            counts=submission.counts,
+            repeated=accepted.repeated,
         )
 
 

@@ -26,6 +26,7 @@ from hashshare.crypto.encoding import decode_base64
 from hashshare.crypto.note import NoteVerifier, verify_checkpoint
 from hashshare.crypto.receipt import parse_receipt, verify_receipt
 from hashshare.crypto.tiles import parse_tile_path
+from hashshare.service.guard import Guard
 from hashshare.service.log import LogService
 from hashshare.storage.database import open_pool, transaction
 from hashshare.storage.log import LogRepository
@@ -213,7 +214,7 @@ async def _serve(dsn: str, entries: list[bytes], folder: Path) -> list[bytes]:
             for entry in entries:
                 name = hashlib.sha256(entry).hexdigest()
                 await LogRepository(connection).append(entry, statement_id=name, payload_type="t")
-        log = LogService(pool, LOG)
+        log = LogService(pool, Guard(pool, LOG))
         files = {
             f"log/tile/{path}": await log.tile(parse_tile_path(path))
             for path, _ in SampleLog(entries).tiles()

@@ -20,7 +20,7 @@ async def test_the_log_is_served_whole(dsn: str, tmp_path: Path) -> None:
         receipts = {}
         for number in range(1, SIZE):
             receipts[number] = (await running.push(ACME, [assertion(number)])).receipt
-        log = LogService(running.pool, running.coalition.log)
+        log = LogService(running.pool, running.registries.guard)
         entries = decode_entries(await log.tile(Tile(None, 0, SIZE)), count=SIZE)
         leaves = [merkle.leaf_hash(entry) for entry in entries]
 

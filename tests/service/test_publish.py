@@ -87,7 +87,7 @@ def _publisher(running: Running, replica: Path) -> Publisher:
 
 def _pull(running: Running, replica: Path) -> PullService:
     news = News(running.pool)
-    return PullService(running.pool, running.blobs, replica, running.coalition.log, news)
+    return PullService(running.pool, running.blobs, replica, running.registries.guard, news)
 
 
 Policy = dict[str, View]

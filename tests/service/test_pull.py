@@ -99,7 +99,7 @@ async def _followed(news: News) -> AsyncIterator[News]:
 @pytest.fixture
 async def pull(running: Running, replica: Path) -> AsyncIterator[PullService]:
     async with _followed(News(running.pool)) as news:
-        service = PullService(running.pool, running.blobs, replica, running.coalition.log, news)
+        service = PullService(running.pool, running.blobs, replica, running.registries.guard, news)
         yield service
         service.close()
 
@@ -370,7 +370,7 @@ async def test_nothing_new_is_answered_without_the_database(
     async with open_pool(dsn, min_size=1, max_size=2) as pool, _followed(News(pool)) as news:
         await publisher.publish_once(HASH_SET)
         await news.wait_for_version(HASH_SET, after=Version(0), timeout_seconds=10)
-    service = PullService(pool, running.blobs, replica, running.coalition.log, news)
+    service = PullService(pool, running.blobs, replica, running.registries.guard, news)
     reader = Asker(ADMIN, (await running.registries.current()).registry)
 
     assert service.latest_version(HASH_SET, reader=reader) == 1
@@ -443,7 +443,7 @@ async def test_servers_agree(
         path = tmp_path / "other.sqlite"
         publisher = Publisher(pool, running.blobs, path, lambda: [running.coalition.publisher])
         await publisher.catch_up()
-        other = PullService(pool, running.blobs, path, running.coalition.log, News(pool))
+        other = PullService(pool, running.blobs, path, running.registries.guard, News(pool))
         name, admin = _name(story), story.admin
         assert read_contents(path, name) == story.published[Version(3)][name]
         for version in (Version(1), Version(3)):

@@ -38,7 +38,7 @@ from hashshare.errors import (
     UnavailableError,
 )
 from hashshare.service.batches import BatchLimits
-from hashshare.service.submit import SubmissionResult
+from hashshare.service.submit import Accepted, SubmissionResult, SubmitService
 from tests.support.coalition import (
     ACME,
     ADMIN,
@@ -554,11 +554,9 @@ async def _meanwhile(
     running: Running, monkeypatch: pytest.MonkeyPatch, act: Callable[[], Awaitable[None]]
 ) -> None:
     """Let ``act`` happen once, after the next submission was verified and before it is merged."""
-    from hashshare.service.submit import SubmitService
-
     accept = SubmitService._accept
 
-    async def accept_later(self: SubmitService, *arguments: object) -> SubmissionResult:
+    async def accept_later(self: SubmitService, *arguments: object) -> Accepted:
         monkeypatch.undo()
         await act()
         return await accept(self, *arguments)  # type: ignore[arg-type] # passed on

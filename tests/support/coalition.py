@@ -30,6 +30,7 @@ from hashshare.domain.statements import (
     id_of,
 )
 from hashshare.service.batches import BatchLimits, BatchService
+from hashshare.service.guard import Guard
 from hashshare.service.registry import RegistryService
 from hashshare.service.submit import SubmissionResult, SubmitService
 from hashshare.storage.blobs import Blobs
@@ -191,10 +192,11 @@ async def run_coalition(
     coalition = coalition or Coalition()
     async with open_pool(dsn, min_size=1, max_size=8) as pool:
         blobs = Blobs.open(str(folder))
-        registries = RegistryService(pool, coalition.log)
+        guard = Guard(pool, coalition.log)
+        registries = RegistryService(pool, guard)
         await registries.ensure_genesis(*coalition.sign_registry(coalition.registry()))
         batches = BatchService(pool, blobs, registries, limits or BatchLimits())
-        submissions = SubmitService(pool, batches, registries, coalition.log)
+        submissions = SubmitService(pool, batches, registries, guard)
         yield Running(coalition, pool, blobs, registries, batches, submissions)
         await submissions.drain()
 
