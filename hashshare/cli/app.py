@@ -23,6 +23,7 @@ _MODULES: Final = {
     "witnessing": {"witness"},
     "rotating": {"rotate"},
     "reporting": {"trail"},
+    "noticing": {"notices"},
     "pulling": {"pull", "lookup", "provenance", "export", "replica"},
 }
 """Each module of commands, in the order of ``--help``, and what it registers."""

@@ -50,6 +50,10 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _ignore(_: Logged) -> None:
+    """Hear nothing."""
+
+
 @dataclass(slots=True)
 class FollowProgress:
     """How far the log is read: plain numbers, to be looked at whenever one likes.
@@ -70,6 +74,8 @@ class Follower:
 
     Attributes:
         offer: Which of the server's checkpoints it follows.
+        heard: Hears each statement as it is read; whether it is the log's, is known only when
+            ``follow`` returns.
     """
 
     profile: Profile
@@ -77,6 +83,7 @@ class Follower:
     logbook: Logbook
     progress: FollowProgress = field(default_factory=FollowProgress)
     offer: Offer = Offer.COSIGNED
+    heard: Callable[[Logged], None] = _ignore
     clock: Callable[[], datetime] = _now
 
     async def follow(self) -> Position:
@@ -157,6 +164,7 @@ class Follower:
             documents = await self.fetch_registries(leaves)
             # A signature a leaf: some milliseconds for a tile, too long for the event loop.
             for logged in await asyncio.to_thread(history.extend, leaves, documents):
+                self.heard(logged)
                 yield logged
             self.progress.done = history.size
 

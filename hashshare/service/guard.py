@@ -11,7 +11,7 @@ committed and before the checkpoint leaves this module:
 So a record is never ahead of a database that is whole: a database that lacks leaves which the
 record covers was restored from before, or is a copy that another server has left behind.
 
-Source: docs/adr/0012-what-is-signed-is-recorded-first.md.
+Source: docs/adr/0013-what-is-signed-is-recorded-first.md.
 """
 
 import asyncio
