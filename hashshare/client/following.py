@@ -5,6 +5,7 @@ Source: docs/protocol.md, "Pulling", steps 1 to 4.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,6 +23,7 @@ from hashshare.domain.statements import Submission
 from hashshare.domain.trust import NEVER, verify_growth
 from hashshare.errors import (
     EquivocationError,
+    HashshareError,
     NotFoundError,
     ProofInvalidError,
     RollbackError,
@@ -197,6 +199,7 @@ class Follower:
         try:
             proof = await self.prove(offered, known)
         except NotFoundError as error:
+            await self._show(known_note)
             raise RollbackError(
                 f"the log has {offered.size} leaves, and had {known.size} before"
             ) from error
@@ -204,6 +207,12 @@ class Follower:
             verify_growth(offered, known, proof=proof)
         except EquivocationError as error:
             raise self._forked(str(error), known_note, note) from error
+
+    async def _show(self, note: bytes) -> None:
+        """Let the server know what it signed, and has not: an honest one then signs no more."""
+        # Whatever it answers, or does not, this member goes by what it knows.
+        with suppress(HashshareError):
+            await self.session.request("POST", "/v1/log/checkpoint", body=note)
 
     async def _explain(
         self, known: Checkpoint, offered: Checkpoint, known_note: bytes, note: bytes

@@ -36,6 +36,14 @@ async def get_checkpoint(request: web.Request) -> web.StreamResponse:
     return _answer_note(note, size)
 
 
+@routes.post("/v1/log/checkpoint")
+async def post_checkpoint(request: web.Request) -> web.StreamResponse:
+    """Hear of a checkpoint that the caller holds, and that is larger than ours."""
+    note = await read_body(request, max_bytes=MAX_NOTE_BYTES)
+    await services(request).log.guard.learn(note)
+    return web.Response(status=204)
+
+
 @routes.get("/v1/log/checkpoint/pending")
 async def get_pending(request: web.Request) -> web.StreamResponse:
     """Answer with the checkpoint that witnesses are to cosign."""

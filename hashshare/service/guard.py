@@ -16,6 +16,7 @@ Source: docs/adr/0013-what-is-signed-is-recorded-first.md.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,7 @@ from hashshare.crypto.note import (
     parse_checkpoint,
     parse_note,
     sign_checkpoint,
+    verify_checkpoint,
 )
 from hashshare.crypto.receipt import Receipt
 from hashshare.errors import ConflictError, MixAndMatchError, RollbackError, UnavailableError
@@ -63,6 +65,7 @@ class Guard:
     records: Sequence[NewestRecord] = ()
     _known: Checkpoint = field(init=False)
     _refusal: str = field(init=False, default="")
+    _refused: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _moving: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
@@ -120,11 +123,71 @@ class Guard:
         note = sign_checkpoint(vouched, self.signer)
         return Receipt(place.index, place.proof, note).encode()
 
+    async def learn(self, note: bytes) -> None:
+        """Take notice of a checkpoint that somebody else holds of this log.
+
+        One that this log's key signed for more leaves than the database has says that the
+        database was left behind: the records keep it, and nothing more is signed, after another
+        start neither. What the key did not sign changes nothing.
+
+        Args:
+            note: As it came from the network, with whatever cosignatures.
+
+        Raises:
+            MalformedError: It is no checkpoint.
+            SignatureInvalidError: This log did not sign it.
+            MixAndMatchError: It is of another log, or of a tree that this one never had.
+            RollbackError: The database lacks leaves of it; nothing more is signed.
+        """
+        claimed = verify_checkpoint(note, self.signer.verifier)
+        async with snapshot(self.pool) as connection:
+            # Read after it was signed: whoever signed it from here had committed before.
+            log = LogRepository(connection)
+            head = await log.read_head()
+            has_it = claimed.size <= head.size
+            if has_it and await log.read_root(claimed.size) == claimed.root:
+                return
+        if has_it:
+            _LOG.error("two roots are signed for one size of the log", size=claimed.size)
+            raise MixAndMatchError("this log never had that checkpoint, but its key signed it")
+        # Before anything else may fail, so that this process stops at once.
+        error = self._refuse(claimed.size, f"the database has {head.size} leaves (a member told)")
+        for record in self.records:
+            await self._keep(record, claimed)
+        raise error
+
+    async def _keep(self, record: NewestRecord, claimed: Checkpoint) -> None:
+        """Let a record hold what was learnt, if it does not hold more."""
+        # The same bytes as in the note, whose cosignatures are not for here.
+        note = sign_checkpoint(claimed, self.signer)
+        for _ in range(_ATTEMPTS):
+            held = await record.read()
+            if self._parse(held.note).size >= claimed.size:
+                return
+            with suppress(ConflictError):
+                await record.swap(held, note)
+                return
+        raise UnavailableError("other servers keep recording newer checkpoints, try again")
+
     async def run(self, news: News) -> None:
         """Keep the records up to date, though nobody asks for a checkpoint.
 
         Returns when nothing more may be signed.
         """
+        tasks = [
+            asyncio.create_task(self._follow(news)),
+            asyncio.create_task(self._refused.wait()),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, news: News) -> None:
         await news.wait_until_known()
         while True:
             try:
@@ -202,5 +265,7 @@ class Guard:
 
     def _refuse(self, size: int, found: str) -> RollbackError:
         self._refusal = f"nothing is signed: {size} leaves were signed for, and {found}"
-        _LOG.error("nothing is signed", signed_for=size, found=found)
+        if not self._refused.is_set():
+            _LOG.error("nothing is signed", signed_for=size, found=found)
+        self._refused.set()
         return RollbackError(self._refusal)

@@ -100,6 +100,14 @@ class WitnessService:
                 found.append(Audited(auditor.name, note + f"{audit.line}\n".encode()))
         return found
 
+    async def _own(self, size: int, note: bytes) -> bytes:
+        try:
+            return await self.log.checkpoint_at(size)
+        except NotFoundError:
+            # If this log's key did sign it, then it is the database that lacks leaves.
+            await self.log.guard.learn(note)
+            raise
+
     async def cosign(self, note: bytes, *, now: datetime) -> int:
         """Keep the cosignatures in ``note`` by witnesses and auditors of the trust policy.
 
@@ -111,6 +119,7 @@ class WitnessService:
         Raises:
             MalformedError: It is no checkpoint.
             NotFoundError: The log is not that long.
+            RollbackError: It was; nothing more is signed.
             MixAndMatchError: It is of another log, or of a tree that this log never had.
             SignatureInvalidError: A witness did not sign what its line says.
             PermissionDeniedError: None of its lines is by one of these.
@@ -119,7 +128,7 @@ class WitnessService:
         checkpoint = parse_checkpoint(signed.text)
         if checkpoint.size == 0:
             raise MalformedError("an empty log needs no witness")
-        own = parse_note(await self.log.checkpoint_at(checkpoint.size))
+        own = parse_note(await self._own(checkpoint.size, note))
         if own.text != signed.text:
             # Its witness was shown another log, under the same key: it must hear of that.
             raise MixAndMatchError("this log never had that checkpoint")

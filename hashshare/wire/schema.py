@@ -147,6 +147,14 @@ OPERATIONS: Final = (
     ),
     Operation("get", "/v1/log/checkpoint", "The newest checkpoint", "text/plain", headers=_WAIT),
     Operation(
+        "post",
+        "/v1/log/checkpoint",
+        "Show a checkpoint that the caller holds, larger than the server's",
+        None,
+        "text/plain",
+        status=204,
+    ),
+    Operation(
         "get", "/v1/log/checkpoint/pending", "The checkpoint that witnesses cosign", "text/plain"
     ),
     Operation("get", "/v1/log/checkpoint/newest", "The checkpoint of the whole log", "text/plain"),

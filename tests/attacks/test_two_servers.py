@@ -164,6 +164,28 @@ async def test_a_dump_that_was_left_behind_is_not_served(scene: Scene) -> None:
                 pass
 
 
+async def test_a_member_shows_a_server_that_it_was_left_behind(scene: Scene) -> None:
+    """A dump is served where nothing was recorded; the first member that knows more ends that."""
+    acme, beta = scene.members["acme"], scene.members["beta"]
+    async with scene.copied() as dump:
+        async with serving(scene.one, scene.dsn) as live:
+            assert await push(live, acme, 1) is None
+            async with Client(live.of(acme)) as client:
+                await client.follow()
+        shutil.rmtree(scene.folder / "blobs" / "log")
+        async with serving(scene.two, dump) as restored:
+            async with Client(restored.of(beta)) as client:
+                await client.follow()
+            async with Client(restored.of(acme)) as client:
+                with pytest.raises(RollbackError):
+                    await client.follow()
+            await refused(restored, beta)
+            assert isinstance(await push(restored, beta, 2), RollbackError)
+        with pytest.raises(AssertionError, match="leaves were signed for"):
+            async with serving(scene.two, dump):
+                pass
+
+
 async def test_a_publisher_that_slept_through_an_election_signs_no_second_root(
     scene: Scene,
 ) -> None:

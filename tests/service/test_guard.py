@@ -3,18 +3,35 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from obstore.store import MemoryStore
 
-from hashshare.crypto.note import Checkpoint, parse_checkpoint, parse_note, sign_checkpoint
+from hashshare.crypto.keys import PrivateKey
+from hashshare.crypto.note import (
+    Checkpoint,
+    NoteSigner,
+    parse_checkpoint,
+    parse_note,
+    sign_checkpoint,
+)
 from hashshare.domain.statements import Operation
-from hashshare.errors import ConflictError, MixAndMatchError, RollbackError, UnavailableError
+from hashshare.errors import (
+    ConflictError,
+    HashshareError,
+    MalformedError,
+    MixAndMatchError,
+    RollbackError,
+    SignatureInvalidError,
+    UnavailableError,
+)
 from hashshare.service.guard import Guard
+from hashshare.service.log import LogService
+from hashshare.service.witnessing import WitnessService
 from hashshare.storage.newest import FileRecord, Held, NewestRecord, ObjectRecord
-from tests.support.coalition import ACME, Coalition, Running, assertion, run_coalition
+from tests.support.coalition import ACME, NOW, Coalition, Running, assertion, run_coalition
 from tests.support.copies import copy_database, drop_database
 
 
@@ -185,6 +202,76 @@ async def test_the_servers_of_two_copies_sign_one_root_for_each_size(
         assert [type(error) for error in refused] == [RollbackError]
         (note,) = [result for result in done if isinstance(result, bytes)]
         assert (await record.read()).note == note
+
+
+async def test_a_server_that_hears_of_more_signs_nothing_more(
+    dsn: str, tmp_path: Path, record: NewestRecord
+) -> None:
+    """By a member or a witness; it remembers that over a new start."""
+    async with two_copies(dsn, tmp_path) as (live, restored):
+        note = await guard_of(live).checkpoint()
+        guard = guard_of(restored, record)
+        await guard.learn(note)
+        assert await guard.checkpoint() == note
+
+        await live.push(ACME, [assertion(2)])
+        note = await guard_of(live).checkpoint()
+        with pytest.raises(RollbackError):
+            await guard.learn(note)
+        assert (await record.read()).note == note
+        for refusing in (guard, guard_of(restored, record)):
+            with pytest.raises(RollbackError):
+                await refusing.checkpoint(1)
+        # Once the leaves are there again it is the same record that lets it go on.
+        assert await guard_of(live, record).checkpoint() == note
+
+
+async def test_a_cosignature_of_more_than_there_is_stops_the_server(
+    dsn: str, tmp_path: Path
+) -> None:
+    """What a witness cosigned, the log had signed."""
+    async with two_copies(dsn, tmp_path) as (live, restored):
+        await live.push(ACME, [assertion(2)])
+        note = await guard_of(live).checkpoint()
+        guard = guard_of(restored)
+        service = WitnessService(
+            restored.pool, LogService(restored.pool, guard), restored.registries
+        )
+        with pytest.raises(RollbackError):
+            await service.cosign(note, now=NOW)
+        with pytest.raises(RollbackError):
+            guard.verify_signing()
+
+
+async def test_a_claim_that_the_log_did_not_sign_stops_nothing(
+    dsn: str, tmp_path: Path, record: NewestRecord
+) -> None:
+    """Another key's, another log's, a broken signature, a fork, a mere text."""
+    async with run_coalition(dsn, tmp_path) as running:
+        await running.push(ACME, [assertion(1)])
+        signer, guard = running.coalition.log, guard_of(running, record)
+        newest = await guard.checkpoint()
+        more = Checkpoint(signer.name, 1_000_000, b"\x01" * 32)
+        genuine = sign_checkpoint(more, signer)
+        stranger = NoteSigner(signer.name, PrivateKey.generate())
+        elsewhere = NoteSigner("other.example/log", signer.key)
+        claims: list[tuple[bytes, type[HashshareError]]] = [
+            (sign_checkpoint(more, stranger), SignatureInvalidError),
+            (
+                sign_checkpoint(replace(more, origin=elsewhere.name), elsewhere),
+                SignatureInvalidError,
+            ),
+            (sign_checkpoint(replace(more, origin=elsewhere.name), signer), MixAndMatchError),
+            (genuine.replace(b"1000000", b"1000001"), SignatureInvalidError),
+            (genuine.split(b"\n\n")[0] + b"\n", MalformedError),
+            (sign_checkpoint(replace(more, size=1), signer), MixAndMatchError),
+            (b"", MalformedError),
+        ]
+        for claim, error in claims:
+            with pytest.raises(error):
+                await guard.learn(claim)
+            assert await guard.checkpoint() == newest
+        assert (await record.read()).note == newest
 
 
 @dataclass(frozen=True, slots=True)
