@@ -2,8 +2,9 @@
 
 Data goes to standard output; with ``--json`` as one object a line. All else goes to standard
 error: messages begin with ``hashshare:``, in lower case and without a full stop; an error is one
-line, and at most two hints follow. Progress is drawn on a terminal only. Nothing is written
-that was not verified, and no existing file is overwritten without being asked.
+line, what was not verified is named as in docs/problems.md, and at most two hints follow.
+Progress is drawn on a terminal only. Nothing is written that was not verified, and no existing
+file is overwritten without being asked.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from rich.table import Table
 
 from hashshare import errors
 from hashshare.errors import HashshareError
+from hashshare.wire.problem import PROBLEM_TYPES
 
 T = TypeVar("T")
 
@@ -156,6 +158,9 @@ def report(error: HashshareError) -> None:
             print(f"  {where}: {fault.reason}", file=sys.stderr)
         if error.total > len(error.faults):
             print(f"  … and {error.total - len(error.faults)} more", file=sys.stderr)
+    if isinstance(error, errors.VerificationError):
+        name = PROBLEM_TYPES[type(error)].name
+        print(f"hashshare: what failed: {name} (docs/problems.md#{name})", file=sys.stderr)
     for note in getattr(error, "__notes__", []):
         print(f"hashshare: {note}", file=sys.stderr)
     hint = next((_HINTS[kind] for kind in type(error).__mro__ if kind in _HINTS), None)

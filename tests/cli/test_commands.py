@@ -17,6 +17,8 @@ import pytest
 import typer
 
 from hashshare.cli.app import build
+from hashshare.cli.output import report
+from hashshare.errors import RollbackError, UnavailableError
 from tests.support.federation import Federation, run_federation
 
 ROOT = Path(__file__).parents[2]
@@ -363,3 +365,11 @@ async def test_an_auditor_vouches(federation: Federation) -> None:
     assert (vouched["auditor"], vouched["size"]) == ("admin/audit", audited.objects[0]["size"])
     status = await sh("status", profile=admin)
     assert f"audited {vouched['size']} leaves at {vouched['audited_at']}" in status.out
+
+
+def test_what_was_not_verified_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the documentation names it; other errors are nobody's lie."""
+    report(RollbackError("less than before"))
+    assert "hashshare: what failed: rollback (docs/problems.md#rollback)" in capsys.readouterr().err
+    report(UnavailableError("away"))
+    assert "what failed" not in capsys.readouterr().err

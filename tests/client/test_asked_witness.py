@@ -31,6 +31,7 @@ from tests.client.test_faults import records
 from tests.client.test_witness import federation_published
 from tests.support.federation import Federation, run_federation
 from tests.support.hostile import HostileLog, genuine_leaves
+from tests.support.witnesses import make_certificates
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,15 +300,7 @@ class Certified:
 @pytest.fixture
 def certified(tmp_path: Path) -> Certified:
     """Made at run time."""
-    now = datetime.now(UTC)
-    authority, key = Authority.create("Witnesses", now=now), new_tls_key()
-    certificate = authority.issue_server(key.public_key(), hosts=["127.0.0.1"], now=now)
-    for name, content in (
-        ("ca.pem", authority.root.pem.encode()),
-        ("witness.pem", certificate.pem.encode()),
-        ("witness-key.pem", tls_key_to_pem(key)),
-    ):
-        (tmp_path / name).write_bytes(content)
+    make_certificates(tmp_path)
     files = CertificateFiles(tmp_path / "witness.pem", tmp_path / "witness-key.pem")
     return Certified(tmp_path / "ca.pem", files)
 

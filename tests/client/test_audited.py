@@ -160,6 +160,8 @@ async def test_no_quorum_counts_an_auditor(coalition: Federation) -> None:
         await session.send("POST", "/v1/log/cosignatures", signed, CosignedDocument)
         _, offered = await session.request("GET", "/v1/log/checkpoint")
         assert parse_checkpoint(parse_note(offered).text) == before
+    kept_for_witnesses = "SELECT count(*) FROM cosignature WHERE cosigner LIKE 'watch/audit %'"
+    assert await coalition.pool.fetchval(kept_for_witnesses) == 0
     async with run_relay(coalition, "acme") as relay:
 
         def lengthen(answer: Answer) -> None:

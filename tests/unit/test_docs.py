@@ -40,3 +40,12 @@ def test_every_problem_has_its_section() -> None:
     assert headings == [kind.name for kind in PROBLEM_TYPES.values()]
     for kind in PROBLEM_TYPES.values():
         assert f"| [{kind.name}](#{kind.name}) | {kind.status.value} |" in page
+
+
+def test_the_hostile_demo_names_checks() -> None:
+    """What it expects to fail is named as the documentation names it."""
+    demo = (ROOT / "scripts/demo_hostile.py").read_text()
+    named = set(re.findall(r'check="([a-z-]+)"', demo))
+    named |= set(re.findall(r'attacked\([^)]*, "([a-z-]+)"[,)]', demo))
+    assert len(named) >= 7
+    assert named <= {kind.name for kind in PROBLEM_TYPES.values()} | {"beta", "gamma"}
