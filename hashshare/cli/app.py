@@ -22,7 +22,7 @@ _MODULES: Final = {
     "auditing": {"checkpoint", "compare", "audit", "redact", "chain"},
     "witnessing": {"witness"},
     "rotating": {"rotate"},
-    "reporting": {"trail"},
+    "reporting": {"trail", "report"},
     "noticing": {"notices"},
     "pulling": {"pull", "lookup", "provenance", "export", "replica"},
 }

@@ -1,4 +1,4 @@
-"""Commands for admins and auditors: the audit trail."""
+"""Commands for admins and auditors: the audit trail, the transparency report."""
 
 import json
 import sys
@@ -15,6 +15,8 @@ from hashshare.client import Client
 from hashshare.domain.names import parse_time
 from hashshare.domain.trail import TrailKind
 from hashshare.errors import MalformedError
+from hashshare.pages.render import ReportFormat, render_report
+from hashshare.wire.report import ReportDocument
 from hashshare.wire.trail import TrailEntryDocument
 
 
@@ -40,7 +42,8 @@ def trail(
 ) -> None:
     """Show or export the audit trail: submissions, pulls, admins' acts, refusals."""
     with ending():
-        begin, end = _to_moment(since), _to_moment(until)
+        begin = None if since is None else parse_moment(since)
+        end = None if until is None else parse_moment(until)
 
     async def work() -> int:
         count = 0
@@ -61,6 +64,42 @@ def trail(
         output.say(f"{count} entries")
 
 
+def report(
+    begin: Annotated[
+        str,
+        typer.Option("--from", metavar="TIME", help="A day, or a time like 2026-11-23T10:00:00Z."),
+    ],
+    end: Annotated[
+        str,
+        typer.Option("--to", metavar="TIME", help="Nothing from here on; a day ends before it."),
+    ],
+    *,
+    form: Annotated[
+        ReportFormat, typer.Option("--format", help="HTML stands alone, with its charts.")
+    ] = ReportFormat.MARKDOWN,
+    out: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Write to a new file.")
+    ] = None,
+    profile: ProfileOption = None,
+    as_json: Json = False,
+) -> None:
+    """Make a transparency report: what the coalition did in a time, in numbers."""
+    with ending():
+        since, until = parse_moment(begin), parse_moment(end)
+
+    async def work() -> ReportDocument:
+        async with Client(load_profile(profile)) as client:
+            return await client.admin.report(since, until)
+
+    document = run(work())
+    if out is None:
+        print(document.model_dump_json() if as_json else render_report(document, form).rstrip())
+        return
+    with out.open("x", encoding="utf-8") as file:
+        file.write(render_report(document, form))
+    output.record({"report": str(out), "format": form.value})
+
+
 def _open(out: Path | None) -> AbstractContextManager[TextIO]:
     return nullcontext(sys.stdout) if out is None else out.open("x", encoding="utf-8")
 
@@ -77,14 +116,12 @@ def _to_text(entry: TrailEntryDocument) -> str:
     return "".join(c if c.isprintable() else "?" for c in f"{line}{refused}  {facts}".rstrip())
 
 
-def _to_moment(text: str | None) -> datetime | None:
+def parse_moment(text: str) -> datetime:
     """Read a day, which begins at midnight UTC, or a moment.
 
     Raises:
         MalformedError: ``text`` is neither.
     """
-    if text is None:
-        return None
     try:
         day = date.fromisoformat(text) if len(text) == len("2026-11-23") else None
     except ValueError as error:
@@ -100,3 +137,7 @@ def register(root: typer.Typer) -> None:
         epilog="Example: hashshare trail --member acme --kind refusal --since 2026-11-01"
         f"\n\n{EXIT_CODES}"
     )(trail)
+    root.command(
+        epilog="Example: hashshare report --from 2026-10-01 --to 2026-11-01 --format html "
+        f"--output october.html\n\n{EXIT_CODES}"
+    )(report)

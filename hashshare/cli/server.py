@@ -40,6 +40,7 @@ from hashshare.service.publish import Publisher
 from hashshare.service.pull import PullService
 from hashshare.service.redaction import RedactionService
 from hashshare.service.registry import RegistryService
+from hashshare.service.report import ReportService
 from hashshare.service.submit import SubmitService
 from hashshare.service.trail import TrailService
 from hashshare.service.witnessing import WitnessService
@@ -193,6 +194,7 @@ async def build_server(
         pull=pull,
         redactions=RedactionService(pool, blobs, registries, guard),
         registries=registries,
+        reports=ReportService(pool, registries),
         submit=submit,
         trail=TrailService(pool),
         witnessing=witnessing,

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -39,6 +40,7 @@ from hashshare.wire.members import (
     RevocationRequest,
 )
 from hashshare.wire.preview import PreviewLine
+from hashshare.wire.report import ReportDocument
 from hashshare.wire.submissions import RedactionDocument
 from hashshare.wire.trail import TrailEntryDocument
 
@@ -323,6 +325,16 @@ class Admin:
         }
         async for entry in fetch_trail(self.session, chosen, most=last):
             yield entry
+
+    async def report(self, begin: datetime, end: datetime) -> ReportDocument:
+        """Return the transparency report of a time; for admins and auditors.
+
+        Raises:
+            NotFoundError: The profile is neither an admin's nor an auditor's.
+            MalformedError: The time is empty.
+        """
+        query = urlencode({"from": format_time(begin), "to": format_time(end)})
+        return await self.session.get(f"/v1/report?{query}", ReportDocument)
 
     async def revoke_certificate(self, member_id: str, fingerprint: str, *, reason: str) -> None:
         """Revoke one certificate of a member."""

@@ -20,6 +20,7 @@ from hashshare.service.preview import PreviewService
 from hashshare.service.pull import PullService
 from hashshare.service.redaction import RedactionService
 from hashshare.service.registry import RegistryService
+from hashshare.service.report import ReportService
 from hashshare.service.submit import SubmitService
 from hashshare.service.trail import TrailService
 from hashshare.service.witnessing import WitnessService
@@ -48,6 +49,7 @@ class Services:
     pull: PullService
     redactions: RedactionService
     registries: RegistryService
+    reports: ReportService
     submit: SubmitService
     trail: TrailService
     witnessing: WitnessService

@@ -15,7 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from hashshare import __version__
 from hashshare.domain import joining, registry, statements
-from hashshare.wire import lists, members, submissions, trail
+from hashshare.wire import lists, members, report, submissions, trail
 from hashshare.wire.delta import DeltaHeader
 from hashshare.wire.document import WireDocument
 from hashshare.wire.problem import MEDIA_TYPE as PROBLEM_TYPE
@@ -238,6 +238,13 @@ OPERATIONS: Final = (
         trail.TrailPage,
         query=("member", "kind", "since", "until", "at", "limit", "order"),
     ),
+    Operation(
+        "get",
+        "/v1/report",
+        "The transparency report of a time (admins and auditors)",
+        report.ReportDocument,
+        query=("from", "to"),
+    ),
     Operation("get", "/health", "Whether the server is well", JSON, enrol=True),
     Operation("get", "/v1/trust", "The trust document", JSON, enrol=True),
     Operation(
@@ -334,7 +341,7 @@ def _with_portable_patterns(schema: Any) -> Any:  # noqa: ANN401
 
 
 def _documents() -> list[type[WireDocument]]:
-    modules = (lists, members, submissions, trail)
+    modules = (lists, members, report, submissions, trail)
     found = [kind for module in modules for _, kind in inspect.getmembers(module, inspect.isclass)]
     return sorted(
         {k for k in found if issubclass(k, WireDocument) and k is not WireDocument},

@@ -165,6 +165,7 @@ ADMIN_ROUTES = [
     ("DELETE", "/v1/invitations/00000000"),
     ("POST", "/v1/registry"),
     ("GET", "/v1/trail"),
+    ("GET", "/v1/report"),
 ]
 
 

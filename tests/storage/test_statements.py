@@ -12,6 +12,7 @@ from hashshare.storage import (
     hashes,
     log,
     registry,
+    reports,
     submissions,
     trail,
 )
@@ -23,6 +24,7 @@ MODULES: list[ModuleType] = [
     hashes,
     log,
     registry,
+    reports,
     submissions,
     trail,
 ]

@@ -1,0 +1,1 @@
+"""Pages for people: reports and the console, as HTML, Markdown and SVG. Knows documents only."""
