@@ -5,8 +5,15 @@ from hypothesis import strategies as st
 from hashshare.domain.changes import Change
 from hashshare.domain.hashes import TRIVIAL, HashAlgorithm, HashValue
 from hashshare.domain.names import MemberId
-from hashshare.domain.policy import Basis, DisputeReason, Media, QuorumOf, View
-from hashshare.domain.records import AssertRecord, DisputeRecord, Record, WithdrawRecord
+from hashshare.domain.policy import Basis, Decision, DisputeReason, Media, QuorumOf, View
+from hashshare.domain.records import (
+    AssertRecord,
+    DisputeRecord,
+    Record,
+    RuleRecord,
+    WithdrawRecord,
+)
+from hashshare.domain.registry import Span
 
 MEMBERS = [MemberId("acme"), MemberId("beta"), MemberId("gamma")]
 JURISDICTIONS = {MEMBERS[0]: "US", MEMBERS[1]: "US", MEMBERS[2]: "GB"}
@@ -50,6 +57,14 @@ dispute_records = st.builds(
 )
 
 
+rule_records = st.builds(
+    RuleRecord,
+    hashes=few_hashes(),
+    decision=st.sampled_from(Decision),
+    reason=st.sampled_from(["seen", "a second look, by two"]),
+)
+
+
 def _acceptable(batch: list[Record]) -> bool:
     """A batch names no record twice, and no hash twice outside of records."""
     seen: set[object] = set()
@@ -67,6 +82,7 @@ batches: st.SearchStrategy[list[Record]] = (
         st.lists(assert_records, min_size=1, max_size=5),
         st.lists(withdraw_records, min_size=1, max_size=3),
         st.lists(dispute_records, min_size=1, max_size=3),
+        st.lists(rule_records, min_size=1, max_size=2),
     )
     .map(list[Record])
     .filter(_acceptable)
@@ -74,6 +90,17 @@ batches: st.SearchStrategy[list[Record]] = (
 
 histories = st.lists(st.tuples(st.sampled_from(MEMBERS), batches), max_size=8)
 """Submissions in log order: who, and what."""
+
+
+def _apart(ends: set[int]) -> tuple[Span, ...]:
+    pairs = zip(sorted(ends)[::2], sorted(ends)[1::2], strict=False)
+    return tuple(Span(first=2 * first, last=2 * last) for first, last in pairs)
+
+
+disregarded = st.dictionaries(
+    st.sampled_from(MEMBERS), st.sets(st.integers(0, 5), min_size=2, max_size=4).map(_apart)
+)
+"""Parts of a short log, by member."""
 
 views = st.builds(
     View,

@@ -15,7 +15,7 @@ from hashshare.client import Client
 from hashshare.client.admin import Edit
 from hashshare.domain.hashes import HashAlgorithm, parse_algorithm
 from hashshare.domain.policy import Media, QuorumOf, View
-from hashshare.domain.registry import EVERYBODY, HashSet, Registry
+from hashshare.domain.registry import EVERYBODY, DisputeBound, HashSet, Registry
 from hashshare.errors import AlreadyExistsError, MalformedError, NotFoundError
 from hashshare.wire.lists import HashSetDocument
 
@@ -37,6 +37,14 @@ ViewName = Annotated[
     str, typer.Argument(metavar="SET/VIEW", help="The view, such as csam/confirmed.")
 ]
 
+BoundOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RECORDS/HOURS",
+        help="So much one member may dispute alone; what is over it counts once a second member "
+        "disputes it, or a reviewer decides. none: no bound.",
+    ),
+]
 Quorum = Annotated[
     int | None, typer.Option(min=1, max=1000, help="So many distinct members must assert a hash.")
 ]
@@ -84,6 +92,7 @@ def create(
     readers: Annotated[
         str, typer.Option(help="Members who may pull; * is every member.")
     ] = EVERYBODY,
+    dispute_bound: BoundOption = "100/24",
     view: Annotated[
         bool, typer.Option(help="Also make a view 'all': quorum 1, dispute limit 1.")
     ] = True,
@@ -100,6 +109,7 @@ def create(
             contributors=_split(contributors),
             readers=_split(readers),
             views={"all": View()} if view else {},
+            dispute_bound=_parse_bound(dispute_bound or "none"),
         )
         async with Client(load_profile(profile)) as client:
             await client.admin.put_hash_set(name, hash_set, new=True, now=datetime.now(UTC))
@@ -119,6 +129,7 @@ def set_hash_set(
     classifications: Annotated[str | None, typer.Option(help="Replaces the vocabulary.")] = None,
     contributors: Annotated[str | None, typer.Option(help="Replaces who may push.")] = None,
     readers: Annotated[str | None, typer.Option(help="Replaces who may pull.")] = None,
+    dispute_bound: BoundOption = None,
     preview: PreviewOption = False,
     profile: ProfileOption = None,
     as_json: Json = False,
@@ -135,6 +146,7 @@ def set_hash_set(
             classifications=_optional(classifications) or known.classifications,
             contributors=_optional(contributors) or known.contributors,
             readers=_optional(readers) or known.readers,
+            dispute_bound=_parse_bound(dispute_bound) if dispute_bound else known.dispute_bound,
         )
         return registry.with_hash_set(name, changed)
 
@@ -311,6 +323,20 @@ def list_views(name: SetName, *, profile: ProfileOption = None, as_json: Json = 
         ],
         rows,
     )
+
+
+def _parse_bound(text: str) -> DisputeBound | msgspec.UnsetType:
+    if text == "none":
+        return msgspec.UNSET
+    records, _, hours = text.partition("/")
+    if not (records.isdecimal() and hours.isdecimal() and len(text) < 24):
+        raise MalformedError(f"a bound is written RECORDS/HOURS, or none, not {text!r:.40}")
+    try:
+        fields = {"records": int(records), "hours": int(hours)}
+        bound: DisputeBound = msgspec.convert(fields, DisputeBound)
+    except msgspec.ValidationError as error:
+        raise MalformedError("a bound is of at least 1 record in 1 to 8784 hours") from error
+    return bound
 
 
 def _parse_view(text: str) -> tuple[str, str]:

@@ -117,6 +117,7 @@ async def _status(profile: Path | None) -> dict[str, Any]:
             "submissions": me.chain.sequence,
             "certificate_days_left": left.days,
             "behind": behind,
+            "open_cases": await _count_cases(client),
         }
         audits = await client.audits()
         if output.as_json:
@@ -127,6 +128,15 @@ async def _status(profile: Path | None) -> dict[str, Any]:
             f"{entry['count']:,} hashes, published {entry['published_at'] or 'never'}"
             for entry in lists
         }
+
+
+async def _count_cases(client: Client) -> int:
+    """Return how many open cases concern the member, and say what to do about them."""
+    cases = await client.cases.open()
+    mine = sum(case.yours > 0 for case in cases)
+    if mine:
+        output.say(f"{mine} open cases are about hashes that you assert: hashshare case list")
+    return len(cases)
 
 
 async def _published(client: Client, name: ListName) -> AcceptedPublication | None:

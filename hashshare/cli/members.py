@@ -9,6 +9,7 @@ import typer
 
 from hashshare.cli.options import Json, ProfileOption, load_profile
 from hashshare.cli.output import EXIT_CODES, output, run
+from hashshare.cli.withdrawing import withdraw_all
 from hashshare.client import Client
 from hashshare.crypto.keys import PublicKey
 from hashshare.domain.registry import Member, Role, Status
@@ -152,6 +153,7 @@ def set_member(
     async def work() -> bool:
         async with Client(load_profile(profile)) as client:
             known = (await client.admin.registry()).member(name)
+            # Not made anew, which would forget its retired keys.
             changed = msgspec.structs.replace(
                 known,
                 name=title or known.name,
@@ -261,4 +263,8 @@ def retire_key(
 
 def register(root: typer.Typer) -> None:
     """Add the commands of this module."""
+    app.command(
+        epilog="Example: hashshare member withdraw-all acme --since 4711 --reason 'key stolen' "
+        f"--preview\n\n{EXIT_CODES}"
+    )(withdraw_all)
     root.add_typer(app)

@@ -14,7 +14,7 @@ from hashshare.client import Client
 from hashshare.client.push import PushProgress
 from hashshare.client.sources import Defaults, Reading, read_records
 from hashshare.domain.hashes import HashAlgorithm
-from hashshare.domain.policy import Basis, DisputeReason, Media
+from hashshare.domain.policy import Basis, Decision, DisputeReason, Media, parse_words
 from hashshare.domain.records import Record, WithdrawRecord
 from hashshare.domain.sandbox import SANDBOX, sandbox_records
 from hashshare.domain.statements import Operation
@@ -98,6 +98,29 @@ def dispute(
     _submit(hash_set, files, defaults, dry_run=dry_run, profile=profile)
 
 
+def rule(
+    hash_set: SetName,
+    files: Files = None,
+    *,
+    decision: Annotated[
+        Decision,
+        typer.Option(
+            help="keep: disputes until now are settled; remove: in no list, until ruled otherwise."
+        ),
+    ],
+    reason: Annotated[str, typer.Option(help="Why; members can read it.")],
+    column: Columns = None,
+    dry_run: DryRun = False,
+    profile: ProfileOption = None,
+    as_json: Json = False,
+) -> None:
+    """Decide about hashes, as a reviewer or an admin; a signed statement like all else."""
+    defaults = Defaults(
+        Operation.RULE, decision=decision, words=parse_words(reason), columns=_columns(column)
+    )
+    _submit(hash_set, files, defaults, dry_run=dry_run, profile=profile)
+
+
 def _submit(
     hash_set: str,
     files: list[Path] | None,
@@ -133,7 +156,7 @@ def _submit(
                     hash_set, records(), operation=defaults.operation, progress=progress
                 )
         _tell_columns(reading)
-        _tell_pushed(hash_set, defaults.operation, reading, progress)
+        tell_pushed(hash_set, defaults.operation, reading, progress)
 
     run(work())
 
@@ -148,9 +171,10 @@ def _tell_columns(reading: Reading) -> None:
         output.say(f"{reading.duplicates:,} rows left out: a row before said the same")
 
 
-def _tell_pushed(
+def tell_pushed(
     hash_set: str, operation: Operation, reading: Reading, progress: PushProgress
 ) -> None:
+    """Say what submissions came to."""
     total: Counter[str] = Counter()
     for one in progress.pushed:
         total.update(one.counts.model_dump())
@@ -199,7 +223,7 @@ async def _withdraw_submission(
             return
         progress = PushProgress()
         await client.push(hash_set, taken_back, operation=Operation.WITHDRAW, progress=progress)
-    _tell_pushed(hash_set, Operation.WITHDRAW, Reading(), progress)
+    tell_pushed(hash_set, Operation.WITHDRAW, Reading(), progress)
 
 
 def _to_withdrawals(records: list[Record]) -> list[Record]:
@@ -259,6 +283,10 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=f"Example: hashshare dispute csam wrong.csv --reason adult\n\n{EXIT_CODES}")(
         dispute
     )
+    app.command(
+        epilog="Example: hashshare rule csam wrong.csv --decision remove --reason 'adults, seen'"
+        f"\n\n{EXIT_CODES}"
+    )(rule)
     app.command(
         epilog="Example: hashshare sandbox try.csv && hashshare push sandbox try.csv"
         f"\n\n{EXIT_CODES}"

@@ -30,6 +30,7 @@ from hashshare.http import Endpoints, Server, ServerLimits, Services
 from hashshare.http.tls import api_context, enrol_context
 from hashshare.http.witnesses import WitnessPusher
 from hashshare.service.batches import BatchLimits, BatchService
+from hashshare.service.cases import CaseService
 from hashshare.service.directory import Directory
 from hashshare.service.guard import Guard
 from hashshare.service.log import LogService
@@ -186,6 +187,7 @@ async def build_server(
         beside += [partial(publisher.run, news), pusher.run]
     services = Services(
         batches=batches,
+        cases=CaseService(pool),
         directory=Directory(pool, news, registries),
         log=log,
         membership=membership,

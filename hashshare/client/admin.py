@@ -10,6 +10,7 @@ import msgspec
 
 from hashshare.client.preview import fetch_preview
 from hashshare.client.profile import Profile
+from hashshare.client.selecting import Selection, select_spans
 from hashshare.client.session import Session
 from hashshare.client.trail import fetch_trail
 from hashshare.client.verify import Verifier
@@ -19,7 +20,7 @@ from hashshare.crypto.policy import NamedWitness, Policy, policy_of
 from hashshare.domain.documents import decode_document, encode_document
 from hashshare.domain.names import format_time
 from hashshare.domain.policy import View
-from hashshare.domain.registry import HashSet, Member, Registry, Status
+from hashshare.domain.registry import HashSet, Member, Registry, Span, Status
 from hashshare.domain.statements import (
     REDACTION_TYPE,
     SUBMISSION_TYPE,
@@ -158,6 +159,17 @@ class Admin:
             NotFoundError: The member has no such key.
         """
         return await self.edit(lambda r: r.without_key(member_id, key), reason=reason, now=now)
+
+    async def select(self, member_id: str, selection: Selection) -> list[Span]:
+        """Return the parts of the log that hold some submissions of a member, and no others.
+
+        Raises:
+            NotFoundError: There is none.
+            VerificationError: The server gave what the member did not sign.
+        """
+        follower = self.verifier.follower
+        history = (await follower.follow()).history
+        return await select_spans(follower, history, member_id, selection)
 
     async def add_witness(
         self, witness: NamedWitness, threshold: int | None, *, now: datetime

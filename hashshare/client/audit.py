@@ -142,6 +142,7 @@ class _Replay:
                     logged.statement_id,
                     logged.statement,
                     self.history.registry.version,
+                    logged.alone,
                 )
                 self.findings.waiting.setdefault(waiting.submission.hash_set, []).append(waiting)
             self._remember()
@@ -219,7 +220,9 @@ class _Replay:
             return
         number = self.findings.number_of(submission.hash_set)
         member = MemberId(submission.member)
-        self.opinions.apply(number, member, columns.records(), log_index=waiting.index)
+        self.opinions.apply(
+            number, member, columns.records(), log_index=waiting.index, alone=waiting.alone
+        )
         self.findings.records += columns.count
         self.auditor.progress.records += columns.count
 

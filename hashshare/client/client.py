@@ -11,6 +11,7 @@ from typing import Final, Self
 from hashshare.client.admin import Admin
 from hashshare.client.audit import Auditor
 from hashshare.client.audited import Audited, read_audits
+from hashshare.client.cases import Cases
 from hashshare.client.chain import Chain
 from hashshare.client.compare import Comparison
 from hashshare.client.enrol import renew, replace_submission_key
@@ -98,6 +99,11 @@ class Client:
     def chain(self) -> Chain:
         """This member's own submissions in the log."""
         return Chain(self._follower, self._journal)
+
+    @property
+    def cases(self) -> Cases:
+        """Open cases that concern this member."""
+        return Cases(self.session)
 
     @property
     def comparison(self) -> Comparison:

@@ -161,10 +161,10 @@ class Edition:
         self, algorithm: HashAlgorithm, view: View, *, touched_only: bool
     ) -> Iterator[tuple[bytes, bytes | None]]:
         jurisdictions = {MemberId(m): v.jurisdiction for m, v in self.new.members.items()}
-        for value, stances in self.opinions.stances(
-            self.number, algorithm, touched_only=touched_only
+        for value, said in self.opinions.said(
+            self.number, algorithm, self.new.disregarded, touched_only=touched_only
         ):
-            yield value, attributes_in(view, stances, jurisdictions)
+            yield value, attributes_in(view, said.stances, jurisdictions, said.ruling)
 
 
 def _emptied(reading: Reading, name: ListName) -> Iterator[Change]:

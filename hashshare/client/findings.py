@@ -94,12 +94,14 @@ class Waiting(msgspec.Struct, frozen=True):
 
     Attributes:
         registry_version: In force at its place.
+        alone: Whether its disputes count while nobody else disputes the same.
     """
 
     index: int
     statement_id: str
     submission: Submission
     registry_version: int
+    alone: bool = True
 
 
 class Findings(msgspec.Struct):

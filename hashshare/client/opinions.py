@@ -11,10 +11,9 @@ from typing import Final
 
 import msgspec
 
-from hashshare.domain.fold import Fold, Opinion
+from hashshare.domain.fold import Disregarded, Fold, Opinion, Said, said_of
 from hashshare.domain.hashes import HashAlgorithm, HashValue
 from hashshare.domain.names import MemberId
-from hashshare.domain.policy import Stance
 from hashshare.domain.records import AssertRecord, Record, WithdrawRecord
 from hashshare.errors import ReplicaDamagedError, UnavailableError
 
@@ -118,29 +117,40 @@ class OpinionFile:
         self._connection.execute(REPLACE_STATE, (name, value))
 
     def apply(
-        self, hash_set: int, member: MemberId, records: Iterable[Record], *, log_index: int
+        self,
+        hash_set: int,
+        member: MemberId,
+        records: Iterable[Record],
+        *,
+        log_index: int,
+        alone: bool = True,
     ) -> None:
         """Take in one submission; its hashes are touched until ``forget_touched``."""
         chunk: list[Record] = []
         for record in records:
             chunk.append(record)
             if len(chunk) == CHUNK:
-                self._apply(hash_set, member, chunk, log_index)
+                self._apply(hash_set, member, chunk, log_index, alone)
                 chunk = []
         if chunk:
-            self._apply(hash_set, member, chunk, log_index)
+            self._apply(hash_set, member, chunk, log_index, alone)
 
-    def stances(
-        self, hash_set: int, algorithm: HashAlgorithm, *, touched_only: bool
-    ) -> Iterator[tuple[bytes, dict[MemberId, Stance]]]:
-        """Yield the hashes of one algorithm in the order of lists, with each member's stance."""
+    def said(
+        self,
+        hash_set: int,
+        algorithm: HashAlgorithm,
+        disregarded: Disregarded,
+        *,
+        touched_only: bool,
+    ) -> Iterator[tuple[bytes, Said]]:
+        """Yield the hashes of one algorithm in the order of lists, with what counts of them."""
         first = _prefix(hash_set, algorithm)
         after = (int.from_bytes(first, "big") + 1).to_bytes(len(first), "big")
         query = SELECT_TOUCHED if touched_only else SELECT_ALL
         with _translated():
             for value, opinions in self._connection.execute(query, (first, after)):
-                decoded = {MemberId(m): o.stance for m, o in _decode(opinions).items()}
-                yield value, {m: s for m, s in decoded.items() if s is not None}
+                decoded = {MemberId(m): o for m, o in _decode(opinions).items()}
+                yield value, said_of(decoded, disregarded)
 
     def forget_touched(self, hash_set: int) -> None:
         """Begin anew to notice which hashes of a hash set submissions touch."""
@@ -148,12 +158,12 @@ class OpinionFile:
         self._connection.execute(DELETE_TOUCHED, span)
 
     def _apply(
-        self, hash_set: int, member: MemberId, records: list[Record], log_index: int
+        self, hash_set: int, member: MemberId, records: list[Record], log_index: int, alone: bool
     ) -> None:
         fold = Fold()
         for record in records:
             self._load(fold, hash_set, member, record)
-        fold.apply(member, records, log_index=log_index)
+        fold.apply(member, records, log_index=log_index, alone=alone)
         rows = [
             (_place(hash_set, value), value.value, _encode(opinions))
             for value, opinions in fold.opinions.items()

@@ -187,6 +187,9 @@ class Pusher:
         self, hash_set: HashSetId, operation: Operation, packed: list[Packed]
     ) -> bool:
         """Return whether just this was accepted, and nothing else of this member since."""
+        if operation is Operation.RULE:
+            # It settles what others have disputed since.
+            return False
         said = {
             (entry.operation, entry.content): entry
             for entry in reversed(self.journal.accepted(hash_set))

@@ -20,8 +20,14 @@ import pyarrow.parquet as pq
 
 from hashshare.domain.hashes import HashAlgorithm, parse_value
 from hashshare.domain.names import RECORD_PATTERN
-from hashshare.domain.policy import Basis, DisputeReason, Media
-from hashshare.domain.records import AssertRecord, DisputeRecord, Record, WithdrawRecord
+from hashshare.domain.policy import Basis, Decision, DisputeReason, Media
+from hashshare.domain.records import (
+    AssertRecord,
+    DisputeRecord,
+    Record,
+    RuleRecord,
+    WithdrawRecord,
+)
 from hashshare.domain.statements import Operation
 from hashshare.errors import BatchFaultsError, Fault, MalformedError
 
@@ -54,6 +60,8 @@ class Defaults:
     """What holds for rows that do not say.
 
     Attributes:
+        decision: Of a ruling.
+        words: Why it was decided so.
         columns: Our name of a field or algorithm, by column; overrides the guess.
     """
 
@@ -62,6 +70,8 @@ class Defaults:
     media: Media | None = None
     basis: Basis = Basis.REVIEWED
     reason: DisputeReason | None = None
+    decision: Decision | None = None
+    words: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -269,6 +279,8 @@ def _to_record(row: Row, defaults: Defaults, reading: Reading) -> Record:
         raise _FaultyFieldError("", "there is no hash")
     if defaults.operation is Operation.DISPUTE:
         return DisputeRecord(hashes, _reason(row, defaults))
+    if defaults.decision is not None:
+        return RuleRecord(hashes, defaults.decision, defaults.words)
     return AssertRecord(
         record=record,
         hashes=hashes,

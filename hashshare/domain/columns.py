@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashshare.domain.hashes import HashAlgorithm
-from hashshare.domain.policy import Basis, DisputeReason, Media
+from hashshare.domain.policy import Basis, Decision, DisputeReason, Media
 from hashshare.domain.records import (
     AssertRecord,
     DisputeRecord,
     Hashes,
     Record,
+    RuleRecord,
     WithdrawRecord,
 )
 from hashshare.domain.statements import Operation
@@ -82,7 +83,7 @@ class Texts:
 
 
 Kind = tuple[str | None, ...]
-"""What many records say alike: (classification, media, basis), or (reason,), or nothing."""
+"""What many records say alike: (classification, media, basis), (reason,), or (decision, reason)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,3 +170,6 @@ def _to_record(operation: Operation, record: str, hashes: Hashes, kind: Kind) ->
             return WithdrawRecord(record=record, hashes=hashes)
         case Operation.DISPUTE:
             return DisputeRecord(hashes=hashes, reason=DisputeReason(str(kind[0])))
+        case Operation.RULE:
+            decision, reason = kind
+            return RuleRecord(hashes=hashes, decision=Decision(str(decision)), reason=str(reason))

@@ -17,17 +17,19 @@ from hashshare.crypto.encoding import decode_base64, encode_base64
 from hashshare.crypto.envelope import Envelope, parse_envelope
 from hashshare.crypto.keys import PublicKey
 from hashshare.crypto.merkle import Frontier, leaf_hash
+from hashshare.domain.disputes import BEGINNING, counts_alone
 from hashshare.domain.documents import (
     Count,
     Digest,
     Document,
     Id,
+    Time,
     decode_document,
     encode_document,
 )
 from hashshare.domain.joining import Trust
-from hashshare.domain.names import HashSetId, MemberId
-from hashshare.domain.registry import Member, Registry, parse_registry
+from hashshare.domain.names import HashSetId, MemberId, format_time, parse_time
+from hashshare.domain.registry import Member, Registry, parse_registry, verify_disregarded
 from hashshare.domain.statements import (
     NO_PREVIOUS,
     PUBLICATION_TYPE,
@@ -36,6 +38,7 @@ from hashshare.domain.statements import (
     SUBMISSION_TYPE,
     ChainHead,
     NamedDocument,
+    Operation,
     Publication,
     Redaction,
     RegistryStatement,
@@ -68,11 +71,13 @@ class Logged:
     Attributes:
         index: Of the leaf.
         statement_id: Hex.
+        alone: Of disputes: whether they count while nobody else disputes the same.
     """
 
     index: int
     statement_id: str
     statement: Statement
+    alone: bool = True
 
 
 class _Chain(Document, frozen=True):
@@ -85,6 +90,13 @@ class _Published(Document, frozen=True):
     log_index: Count
 
 
+class _Disputed(Document, frozen=True):
+    """Disputes under a bound: the time at their place, and how many records."""
+
+    at: Time
+    records: Count
+
+
 class _State(Document, frozen=True):
     """What is written of a history, so that it goes on where it was; the registry is beside it."""
 
@@ -94,6 +106,7 @@ class _State(Document, frozen=True):
     chains: dict[Id, _Chain]
     publications: dict[Id, _Published]
     redactions: dict[Digest, Count]
+    disputes: dict[str, tuple[_Disputed, ...]] | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(slots=True)
@@ -109,6 +122,7 @@ class History:
         chains: Each member's last submission.
         publications: The latest of each hash set.
         redactions: Digests of the batches that were deleted, each with the leaf that says so.
+        disputes: Under a bound, by member and hash set.
     """
 
     trust: Trust
@@ -119,6 +133,7 @@ class History:
     chains: dict[MemberId, ChainHead] = field(default_factory=dict)
     publications: dict[HashSetId, AcceptedPublication] = field(default_factory=dict)
     redactions: dict[str, int] = field(default_factory=dict)
+    disputes: dict[str, tuple[_Disputed, ...]] = field(default_factory=dict)
     _envelopes: dict[HashSetId, bytes] = field(default_factory=dict)
 
     @property
@@ -198,6 +213,7 @@ class History:
                 for hash_set, accepted in self.publications.items()
             },
             redactions=self.redactions,
+            disputes=self.disputes or msgspec.UNSET,
         )
         return encode_document(state)
 
@@ -217,6 +233,7 @@ class History:
             registry_indexes=list(state.registry_indexes),
             chains={MemberId(m): ChainHead(c.sequence, c.last_id) for m, c in state.chains.items()},
             redactions=dict(state.redactions),
+            disputes={} if isinstance(state.disputes, msgspec.UnsetType) else state.disputes,
         )
         for name, published in state.publications.items():
             envelope = parse_envelope(published.envelope.encode())
@@ -231,9 +248,11 @@ class History:
     def _append(self, leaf: bytes, documents: Mapping[str, bytes]) -> Logged:
         envelope = parse_envelope(leaf)
         statement: Statement
+        alone = True
         match envelope.payload_type:
             case kind if kind == SUBMISSION_TYPE:
                 statement = self._read_submission(envelope)
+                alone = self._counts_alone(statement)
             case kind if kind == REGISTRY_TYPE:
                 statement = self._read_registry(leaf, envelope, documents)
             case kind if kind == PUBLICATION_TYPE:
@@ -243,7 +262,7 @@ class History:
                 self.redactions[statement.batch] = self.size
             case kind:
                 raise MalformedError(f"no statement of the log: {kind!r:.80}")
-        logged = Logged(self.size, id_of(envelope), statement)
+        logged = Logged(self.size, id_of(envelope), statement, alone)
         self.frontier = self.frontier.append(leaf_hash(leaf))
         return logged
 
@@ -267,6 +286,20 @@ class History:
         self.chains[member] = ChainHead(submission.sequence, id_of(envelope))
         return submission
 
+    def _counts_alone(self, submission: Submission) -> bool:
+        """Settle whether the disputes of a submission count alone, and remember them."""
+        bound = self._in_force().hash_set(submission.hash_set).bound
+        if submission.operation is not Operation.DISPUTE or bound is None:
+            return True
+        newest = self.publications.get(HashSetId(submission.hash_set))
+        at = BEGINNING if newest is None else parse_time(newest.publication.created_at)
+        key = f"{submission.member}/{submission.hash_set}"
+        earlier = self.disputes.get(key, ())
+        disputed = _Disputed(at=format_time(at), records=submission.batch.count)
+        self.disputes[key] = (*earlier, disputed)
+        counted = ((parse_time(d.at), d.records) for d in earlier)
+        return counts_alone(bound, disputed.records, counted, at)
+
     def _read_registry(
         self, leaf: bytes, envelope: Envelope, documents: Mapping[str, bytes]
     ) -> RegistryStatement:
@@ -277,7 +310,9 @@ class History:
         before = self.registry
         if before is None and statement.version != 1:
             raise VerificationError("the log does not begin with the first registry")
-        self.registry = accept_registry(leaf, document, before, self._governance(statement.version))
+        registry = accept_registry(leaf, document, before, self._governance(statement.version))
+        verify_disregarded(registry, log_size=self.size)
+        self.registry = registry
         self.registry_document = document
         self.registry_indexes.append(self.size)
         return statement

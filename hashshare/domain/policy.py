@@ -1,15 +1,22 @@
 """Policy: which hashes a view publishes, and what it says of them."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
 from hashshare.crypto import canonical
 from hashshare.domain.documents import Classification, Document, Id
 from hashshare.domain.names import MemberId
+from hashshare.errors import MalformedError
+
+WORDS_PATTERN: Final = r"[ !#-\[\]-~]{1,200}"
+"""Printable ASCII without quotation mark and backslash, so that canonical JSON has no escape."""
+
+_WORDS: Final = re.compile(WORDS_PATTERN)
 
 
 class Basis(StrEnum):
@@ -40,6 +47,13 @@ class DisputeReason(StrEnum):
     OTHER = "other"
 
 
+class Decision(StrEnum):
+    """What a reviewer decides about a hash."""
+
+    KEEP = "keep"
+    REMOVE = "remove"
+
+
 class QuorumOf(StrEnum):
     """What is counted towards a view's quorum."""
 
@@ -54,7 +68,7 @@ class View(Document, frozen=True):
         quorum: This many distinct members (or jurisdictions) must assert a hash.
         quorum_of: What is counted.
         basis: ``reviewed`` counts own reviews only, ``any`` also relayed assertions.
-        dispute_limit: With this many disputing members a hash is taken out.
+        dispute_limit: With this many disputes that count a hash is taken out.
         classifications: Only these count; None means all.
         sources: Only these members' assertions count; None means all.
         media: Only assertions of these media count; None means all, also unstated.
@@ -92,13 +106,50 @@ class Assertion:
 
 @dataclass(frozen=True, slots=True)
 class Dispute:
-    """That one member holds a hash to be wrongly listed."""
+    """That one member holds a hash to be wrongly listed.
+
+    Attributes:
+        reason: Why.
+        log_index: The submission that said it first in this form.
+        alone: Whether it counts also while no other member disputes the hash; see
+            ``domain.disputes``.
+    """
 
     reason: DisputeReason
+    log_index: int
+    alone: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What a reviewer decided about a hash.
+
+    Attributes:
+        decision: ``keep`` settles all disputes before it; ``remove`` takes the hash out.
+        reason: In the reviewer's words.
+        log_index: Of the submission. The latest one holds.
+    """
+
+    decision: Decision
+    reason: str
     log_index: int
 
 
 Stance = Assertion | Dispute
+
+
+def parse_words(text: str) -> str:
+    """Return the reason of a ruling.
+
+    Raises:
+        MalformedError: It is empty, longer than 200 characters, or has others than those of
+            printable ASCII without quotation mark and backslash.
+    """
+    if not _WORDS.fullmatch(text):
+        raise MalformedError(
+            'a reason is 1 to 200 characters of ASCII, without quotation mark " and backslash'
+        )
+    return text
 
 
 def counts(view: View, member: MemberId, assertion: Assertion) -> bool:
@@ -112,7 +163,10 @@ def counts(view: View, member: MemberId, assertion: Assertion) -> bool:
 
 
 def attributes_in(
-    view: View, stances: Mapping[MemberId, Stance], jurisdictions: Mapping[MemberId, str]
+    view: View,
+    stances: Mapping[MemberId, Stance],
+    jurisdictions: Mapping[MemberId, str],
+    ruling: Ruling | None = None,
 ) -> bytes | None:
     """Return the attributes of the entry that ``view`` makes of one hash, None for no entry.
 
@@ -120,13 +174,19 @@ def attributes_in(
         view: The policy.
         stances: Each member's present stance on the hash.
         jurisdictions: Of every member among them.
+        ruling: The latest one about the hash.
 
     Returns:
         Canonical JSON.
 
     Source: docs/protocol.md, "The fold".
     """
-    disputes = sum(isinstance(stance, Dispute) for stance in stances.values())
+    settled = -1 if ruling is None else ruling.log_index
+    open_disputes = [
+        stance
+        for stance in stances.values()
+        if isinstance(stance, Dispute) and stance.log_index > settled
+    ]
     asserting = {
         member: stance
         for member, stance in stances.items()
@@ -136,9 +196,21 @@ def attributes_in(
         reached = len({jurisdictions[member] for member in asserting})
     else:
         reached = len(asserting)
-    if reached < view.quorum or disputes >= view.dispute_limit:
+    if reached < view.quorum or counted(open_disputes) >= view.dispute_limit:
         return None
-    return _describe(view, asserting, disputes)
+    if ruling is not None and ruling.decision is Decision.REMOVE:
+        return None
+    return _describe(view, asserting, len(open_disputes))
+
+
+def counted(disputes: Sequence[Dispute]) -> int:
+    """Return how many of the open disputes of one hash count towards a view's limit.
+
+    One that does not count alone counts as soon as a second member disputes the hash.
+    """
+    if len(disputes) > 1:
+        return len(disputes)
+    return sum(dispute.alone for dispute in disputes)
 
 
 def without_members(attributes: bytes) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hashshare.domain.hashes import HashAlgorithm
-from hashshare.domain.policy import Basis, DisputeReason, Media
+from hashshare.domain.policy import Basis, Decision, DisputeReason, Media
 
 Hashes = Mapping[HashAlgorithm, bytes]
 
@@ -46,4 +46,17 @@ class DisputeRecord:
     reason: DisputeReason
 
 
-Record = AssertRecord | WithdrawRecord | DisputeRecord
+@dataclass(frozen=True, slots=True)
+class RuleRecord:
+    """A reviewer decides about hashes.
+
+    Attributes:
+        reason: 1 to 200 characters of printable ASCII, without quotation mark and backslash.
+    """
+
+    hashes: Hashes
+    decision: Decision
+    reason: str
+
+
+Record = AssertRecord | WithdrawRecord | DisputeRecord | RuleRecord

@@ -5,7 +5,7 @@ replaces the one before it. Edits return a new document, so that an admin's clie
 build one, sign it and send it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -16,6 +16,7 @@ from hashshare.crypto.policy import Policy, parse_policy
 from hashshare.domain.documents import (
     MAX_REGISTRY_BYTES,
     Classification,
+    Count,
     Document,
     Id,
     KeyText,
@@ -25,7 +26,7 @@ from hashshare.domain.documents import (
     decode_document,
 )
 from hashshare.domain.hashes import HashAlgorithm
-from hashshare.domain.names import HashSetId, ListName, ViewId, parse_id
+from hashshare.domain.names import HashSetId, ListName, MemberId, ViewId, parse_id
 from hashshare.domain.policy import QuorumOf, View
 from hashshare.errors import (
     AlreadyExistsError,
@@ -64,6 +65,25 @@ class Keys(Document, frozen=True):
     threshold: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
 
 
+class Span(Document, frozen=True):
+    """A part of the log, from one leaf to another, both with it."""
+
+    first: Count
+    last: Count
+
+
+class DisputeBound(Document, frozen=True):
+    """How much one member may dispute without another one's agreement.
+
+    Attributes:
+        hours: Within a period of so many hours, by the log's own time.
+        records: So many records count alone; see ``domain.disputes``.
+    """
+
+    hours: Annotated[int, msgspec.Meta(ge=1, le=8784)]
+    records: Ordinal
+
+
 class Member(Document, frozen=True):
     """An organization in the federation.
 
@@ -76,6 +96,8 @@ class Member(Document, frozen=True):
         retired_keys: Keys that signed its submissions once, each with the version of the
             registry from whose place in the log on it signs nothing more: lost, stolen, or
             replaced. What they signed before stays the member's word.
+        disregarded: Parts of the log in which whatever the member submitted counts for
+            nothing: what a thief of its key said, or what it said in error. Ascending.
     """
 
     name: Text
@@ -84,6 +106,14 @@ class Member(Document, frozen=True):
     status: Status = Status.ACTIVE
     submission_keys: tuple[KeyText, ...] = ()
     retired_keys: dict[KeyText, Ordinal] = msgspec.field(default_factory=dict)
+    # Not written when unset, so that registries from before there was such a field keep their
+    # bytes; this holds for each field that is declared so.
+    disregarded: tuple[Span, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The parts of the log in which what it submitted is disregarded."""
+        return () if isinstance(self.disregarded, msgspec.UnsetType) else self.disregarded
 
 
 class HashSet(Document, frozen=True):
@@ -98,6 +128,7 @@ class HashSet(Document, frozen=True):
         views: What is published.
         sandbox: Whether every active member may read it and submit to it, whatever its roles:
             for made-up hashes.
+        dispute_bound: How much one member may dispute alone; unset, as much as it likes.
     """
 
     title: Text
@@ -107,6 +138,13 @@ class HashSet(Document, frozen=True):
     readers: tuple[str, ...] = (EVERYBODY,)
     views: dict[Id, View] = msgspec.field(default_factory=dict)
     sandbox: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    dispute_bound: DisputeBound | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def bound(self) -> DisputeBound | None:
+        """How much one member may dispute alone, None if there is no bound."""
+        unset = isinstance(self.dispute_bound, msgspec.UnsetType)
+        return None if unset else self.dispute_bound  # type: ignore[return-value] # see unset
 
 
 class Registry(Document, frozen=True):
@@ -179,6 +217,18 @@ class Registry(Document, frozen=True):
         granted = EVERYBODY in hash_set.contributors or member_id in hash_set.contributors
         return Role.CONTRIBUTOR in member.roles and granted
 
+    def may_rule(self, member_id: str, hash_set_id: str) -> bool:
+        """Return whether an active member may decide about hashes of this hash set."""
+        member = self.members.get(member_id)
+        if member is None or not self.may_read(member_id, hash_set_id):
+            return False
+        return Role.REVIEWER in member.roles or Role.ADMIN in member.roles
+
+    @property
+    def disregarded(self) -> dict[MemberId, tuple[Span, ...]]:
+        """By member the parts of the log in which what it submitted counts for nothing."""
+        return {MemberId(m): member.spans for m, member in self.members.items() if member.spans}
+
     def readable_sets(self, member_id: str) -> list[HashSetId]:
         """Return the hash sets that a member may pull, sorted."""
         return [HashSetId(s) for s in sorted(self.hash_sets) if self.may_read(member_id, s)]
@@ -224,6 +274,23 @@ class Registry(Document, frozen=True):
             NotFoundError: There is no such member, or it has no such key.
         """
         return self.with_member(member_id, self._retire(member_id, self.member(member_id), key))
+
+    def with_disregarded(self, member_id: str, spans: Iterable[Span]) -> "Registry":
+        """Return the next version, in which just these parts of a member's log are disregarded.
+
+        Args:
+            member_id: The member.
+            spans: In any order; they may overlap. None lets all count again.
+
+        Raises:
+            NotFoundError: There is no such member.
+        """
+        joined = tuple(join_spans(spans))
+        # msgspec.structs.replace is untyped.
+        changed: Member = msgspec.structs.replace(
+            self.member(member_id), disregarded=joined or msgspec.UNSET
+        )
+        return self.with_member(member_id, changed)
 
     def _retire(self, member_id: str, member: Member, key: str) -> Member:
         if key not in member.submission_keys:
@@ -324,6 +391,7 @@ def verify_registry(registry: Registry) -> None:
     _verify_keys(registry)
     for member in registry.members.values():
         _verify_sorted(member.roles, "roles")
+        _verify_spans(member)
     for hash_set_id, hash_set in registry.hash_sets.items():
         _verify_hash_set(hash_set_id, hash_set, registry.members)
 
@@ -357,13 +425,73 @@ def is_reformed(view_id: ViewId, hash_set: HashSetId, *, old: Registry, new: Reg
     """Return whether a view may make something else of hashes that no submission touched."""
     before = old.hash_set(hash_set).views.get(view_id)
     after = new.hash_set(hash_set).views[view_id]
-    if before != after:
+    if before != after or old.disregarded != new.disregarded:
         return True
     # A member that is new in the registry has asserted nothing before.
     return after.quorum_of is QuorumOf.JURISDICTIONS and any(
         new.members[member_id].jurisdiction != member.jurisdiction
         for member_id, member in old.members.items()
     )
+
+
+def verify_disregarded(registry: Registry, *, log_size: int) -> None:
+    """Refuse a registry that disregards what nobody has said yet.
+
+    Args:
+        registry: About to come into force.
+        log_size: The leaf of its statement.
+
+    Raises:
+        MalformedError: It does.
+    """
+    for member_id, spans in registry.disregarded.items():
+        if spans[-1].last >= log_size:
+            raise MalformedError(f"what {member_id} says from now on cannot be disregarded")
+
+
+def join_spans(spans: Iterable[Span]) -> list[Span]:
+    """Return the same parts of the log, ascending and apart."""
+    joined: list[Span] = []
+    for span in sorted(spans, key=lambda span: span.first):
+        if joined and span.first <= joined[-1].last + 1:
+            before = joined.pop()
+            joined.append(Span(first=before.first, last=max(before.last, span.last)))
+        else:
+            joined.append(span)
+    return joined
+
+
+def cut_spans(spans: Iterable[Span], gone: Iterable[Span]) -> list[Span]:
+    """Return what is left of parts of the log without others."""
+    left = list(spans)
+    for cut in gone:
+        pieces = []
+        for span in left:
+            if span.last < cut.first or span.first > cut.last:
+                pieces.append(span)
+                continue
+            if span.first < cut.first:
+                pieces.append(Span(first=span.first, last=cut.first - 1))
+            if span.last > cut.last:
+                pieces.append(Span(first=cut.last + 1, last=span.last))
+        left = pieces
+    return left
+
+
+def covers(spans: Sequence[Span], log_index: int) -> bool:
+    """Return whether one of the parts of the log holds this leaf."""
+    return any(span.first <= log_index <= span.last for span in spans)
+
+
+def _verify_spans(member: Member) -> None:
+    if not isinstance(member.disregarded, msgspec.UnsetType) and not member.spans:
+        raise MalformedError("what disregards nothing is not written")
+    after = 0
+    for span in member.spans:
+        if not after <= span.first <= span.last:
+            raise MalformedError("disregarded parts of the log are written ascending and apart")
+        # Two that meet would be a second spelling of one.
+        after = span.last + 2
 
 
 def _verify_retirement(old: Member, new: Member, version: int) -> None:

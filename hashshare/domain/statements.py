@@ -49,6 +49,7 @@ class Operation(StrEnum):
     ASSERT = "assert"
     WITHDRAW = "withdraw"
     DISPUTE = "dispute"
+    RULE = "rule"
 
 
 class BatchManifest(Document, frozen=True):
@@ -209,14 +210,20 @@ def read_submission(envelope: Envelope, registry: Registry) -> Submission:
 
 
 def verify_right(submission: Submission, registry: Registry) -> None:
-    """Refuse a submission whose member may not contribute to its hash set.
+    """Refuse a submission whose member may not contribute to its hash set, or not rule on it.
 
     Raises:
-        PermissionDeniedError: The member is not active, or no contributor; the same for
-            a hash set that does not exist.
+        PermissionDeniedError: The member is not active, or no contributor, or for a ruling
+            no reviewer; the same for a hash set that does not exist.
     """
     if registry.members[submission.member].status is not Status.ACTIVE:
         raise PermissionDeniedError(f"member {submission.member} is not active")
+    if submission.operation is Operation.RULE:
+        if not registry.may_rule(submission.member, submission.hash_set):
+            raise PermissionDeniedError(
+                f"member {submission.member} may not rule on {submission.hash_set!r:.70}"
+            )
+        return
     if not registry.may_contribute(submission.member, submission.hash_set):
         raise PermissionDeniedError(
             f"member {submission.member} may not contribute to {submission.hash_set!r:.70}"

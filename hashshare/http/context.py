@@ -12,6 +12,7 @@ from hashshare.domain.names import HashSetId, ListName
 from hashshare.domain.registry import Role
 from hashshare.errors import MalformedError, NotFoundError, TooLargeError, UnavailableError
 from hashshare.service.batches import BatchService
+from hashshare.service.cases import CaseService
 from hashshare.service.directory import Directory, Peer
 from hashshare.service.log import LogService
 from hashshare.service.membership import MembershipService
@@ -41,6 +42,7 @@ class Services:
     """All that the resources use."""
 
     batches: BatchService
+    cases: CaseService
     directory: Directory
     log: LogService
     membership: MembershipService

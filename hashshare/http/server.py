@@ -14,7 +14,17 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Middleware
 
 from hashshare.errors import HashshareError, UnavailableError
-from hashshare.http import enrolment, lists, log, members, registry, report, submissions, trail
+from hashshare.http import (
+    cases,
+    enrolment,
+    lists,
+    log,
+    members,
+    registry,
+    report,
+    submissions,
+    trail,
+)
 from hashshare.http.context import ADDRESSES, SERVICES, Addresses, Services, now
 from hashshare.http.limits import RateLimit
 from hashshare.http.middlewares import (
@@ -124,7 +134,7 @@ class Server:
         )
         app[ADDRESSES] = self.addresses
         app[MEMBER_LIMIT] = RateLimit(self._limits.member_per_second, self._limits.member_burst)
-        for module in (log, registry, submissions, lists, members, trail, report):
+        for module in (log, registry, submissions, cases, lists, members, trail, report):
             app.add_routes(module.routes)
         return app
 

@@ -51,6 +51,8 @@ async def merge_batch(connection: "Connection", author: Author, batch: PreparedB
     if batch.columns.operation is Operation.WITHDRAW:
         return await _withdraw(connection, author, batch)
     ids, horizon = await hashes.resolve(author.hash_set_no, batch.hashes)
+    if batch.columns.operation is Operation.RULE:
+        return await _rule(connection, author, batch, ids, horizon)
     known = ids > 0
     changed, ended = await _merge_known(connection, author, batch, ids)
     new = 0
@@ -69,6 +71,25 @@ async def merge_batch(connection: "Connection", author: Author, batch: PreparedB
     )
     # No hash is in both: what was changed was known.
     return Merged(counts, np.sort(np.concatenate([changed, ids[~known]])))
+
+
+async def _rule(
+    connection: "Connection", author: Author, batch: PreparedBatch, ids: Numbers, horizon: int
+) -> Merged:
+    new = 0
+    if not (ids > 0).all():
+        hashes = HashRepository(connection)
+        new = await hashes.add(author.hash_set_no, batch.hashes, ids, horizon=horizon)
+    await AssertionRepository(connection, author).rule(_mentions(batch, ids, ids > 0))
+    counts = SubmissionCounts(
+        records=batch.columns.count,
+        hashes=len(ids),
+        new=new,
+        known=len(ids) - new,
+        unchanged=0,
+        ended=0,
+    )
+    return Merged(counts, np.sort(ids))
 
 
 async def _merge_known(

@@ -6,7 +6,12 @@ from datetime import datetime
 from hashshare.crypto import canonical
 from hashshare.crypto.envelope import Envelope, parse_envelope
 from hashshare.domain.names import parse_time
-from hashshare.domain.registry import Registry, parse_registry, verify_succession
+from hashshare.domain.registry import (
+    Registry,
+    parse_registry,
+    verify_disregarded,
+    verify_succession,
+)
 from hashshare.domain.statements import (
     REGISTRY_TYPE,
     RegistryStatement,
@@ -156,6 +161,7 @@ class RegistryService:
             place = await log.append(
                 envelope.encode(), statement_id=id_of(envelope), payload_type=REGISTRY_TYPE
             )
+            verify_disregarded(registry, log_size=place.index)
             await registries.append(
                 registry.version, log_index=place.index, document=document, now=now
             )

@@ -10,8 +10,9 @@ import structlog
 
 from hashshare.crypto.envelope import Envelope, parse_envelope
 from hashshare.domain.names import MemberId
-from hashshare.domain.registry import Registry
+from hashshare.domain.registry import DisputeBound, Registry
 from hashshare.domain.statements import (
+    Operation,
     Submission,
     id_of,
     read_submission,
@@ -77,12 +78,17 @@ class SubmissionResult:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """A submission whose signature is valid under the registry at ``version``."""
+    """A submission whose signature is valid under the registry at ``version``.
+
+    Attributes:
+        bound: On disputes, if it is one and the hash set has a bound.
+    """
 
     envelope: Envelope
     statement_id: str
     submission: Submission
     version: int
+    bound: DisputeBound | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,11 +253,20 @@ class SubmitService:
                 statement_id=claim.statement_id,
                 payload_type=claim.envelope.payload_type,
             )
+            disputed = None
+            if claim.bound is not None:
+                disputed = await submissions.settle_disputes(
+                    claim.bound,
+                    member_no=chain.member_no,
+                    number=number,
+                    records=batch.columns.count,
+                )
             accepted = to_accepted(
                 submission,
                 statement_id=claim.statement_id,
                 log_index=place.index,
                 counts=merged.counts,
+                disputed=disputed,
                 now=now,
             )
             await submissions.append(accepted, member_no=chain.member_no, number=number)
@@ -285,7 +300,10 @@ def _verify_claim(envelope: Envelope, registry: Registry, peer_member: MemberId)
     # A stolen submission key is of no use without the member's certificate.
     if submission.member != peer_member:
         raise PermissionDeniedError("a member submits only in its own name")
-    return _Claim(envelope, id_of(envelope), submission, registry.version)
+    bound = None
+    if submission.operation is Operation.DISPUTE and submission.hash_set in registry.hash_sets:
+        bound = registry.hash_set(submission.hash_set).bound
+    return _Claim(envelope, id_of(envelope), submission, registry.version, bound)
 
 
 def _to_trail(accepted: AcceptedSubmission) -> TrailEntry:

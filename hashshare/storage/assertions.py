@@ -275,6 +275,21 @@ class AssertionRepository:
             format="binary",
         )
 
+    async def rule(self, mentions: Mentions) -> None:
+        """Decide about hashes; what was decided before stays written."""
+        if not len(mentions.ids):
+            return
+        mentions = mentions.by_id()
+        await self.connection.copy_to_table(
+            "ruling",
+            source=encode_rows(
+                [*self._keys(mentions), _content(mentions, 0), _content(mentions, 1)],
+                len(mentions.ids),
+            ),
+            columns=["hash_set_no", "hash_id", "member_no", "sequence", "decision", "reason"],
+            format="binary",
+        )
+
     async def _end(self, statement: str, named: "Sequence[object]", *more: object) -> Numbers:
         if not named:
             return np.zeros(0, dtype=np.int32)

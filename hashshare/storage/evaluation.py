@@ -37,14 +37,17 @@ _ALL: Final = """
 
 # How: $6 quorum, $7 quorum of jurisdictions, $8 relayed assertions count, $9 dispute_limit,
 # $10 classifications, $11 sources, $12 media, $13 show_members, and at the place of each
-# member's number $14 its id, $15 its jurisdiction.
+# member's number $14 its id, $15 its jurisdiction. What is disregarded: $16 member number,
+# $17 first and $18 last sequence of each part; null when nothing is, and then not looked at.
 #
 # One hash after the other, by index: statistics lag behind a bulk import by minutes, and with
 # wrong ones the planner's own joins take a time that grows with the square of the number.
 _EVALUATION: Final = """
     SELECT algorithm, value,
            CASE WHEN (CASE WHEN $7::boolean THEN jurisdictions ELSE members END) >= $6::integer
-                 AND disputes < $9::integer
+                 -- One that does not count alone counts as soon as there is a second one.
+                 AND (CASE WHEN disputes > 1 THEN disputes ELSE alone END) < $9::integer
+                 AND decision IS DISTINCT FROM 'remove'
            THEN
                -- RFC 8785: names sorted, no space. Nothing here needs an escape.
                CASE WHEN $13::boolean THEN '{"by":{"' || named || '"}'
@@ -75,6 +78,10 @@ _EVALUATION: Final = """
                    classification, media, basis
               FROM assertion
              WHERE hash_set_no = $1 AND hash_id = chosen.hash_id AND ended_in IS NULL
+               AND ($16::integer[] IS NULL OR NOT EXISTS (
+                   SELECT FROM unnest($16::integer[], $17::bigint[], $18::bigint[])
+                               AS span (of_no, first, last)
+                    WHERE of_no = member_no AND sequence BETWEEN first AND last))
              ORDER BY member_no, sequence DESC, record COLLATE "C" DESC
           ) AS stance
          WHERE ($8::boolean OR basis = 'reviewed')
@@ -83,10 +90,34 @@ _EVALUATION: Final = """
            -- Not stated is none of the media.
            AND ($12::text[] IS NULL OR media = ANY ($12::text[]))
            ) AS tally
+           LEFT JOIN LATERAL (
+        -- The latest ruling holds.
+        SELECT decision, log_index
+          FROM ruling CROSS JOIN LATERAL (
+               SELECT log_index FROM submission
+                WHERE member_no = ruling.member_no AND sequence = ruling.sequence
+               OFFSET 0) AS place
+         WHERE hash_set_no = $1 AND hash_id = chosen.hash_id
+           AND ($16::integer[] IS NULL OR NOT EXISTS (
+               SELECT FROM unnest($16::integer[], $17::bigint[], $18::bigint[])
+                           AS span (of_no, first, last)
+                WHERE of_no = member_no AND sequence BETWEEN first AND last))
+         ORDER BY log_index DESC
+         LIMIT 1
+           ) AS ruled ON true
            CROSS JOIN LATERAL (
-        SELECT count(*) AS disputes
-          FROM dispute
+        -- Those that no ruling has settled.
+        SELECT count(*) AS disputes, count(*) FILTER (WHERE place.alone) AS alone
+          FROM dispute CROSS JOIN LATERAL (
+               SELECT log_index, alone FROM submission
+                WHERE member_no = dispute.member_no AND sequence = dispute.sequence
+               OFFSET 0) AS place
          WHERE hash_set_no = $1 AND hash_id = chosen.hash_id AND ended_in IS NULL
+           AND place.log_index > coalesce(ruled.log_index, -1)
+           AND ($16::integer[] IS NULL OR NOT EXISTS (
+               SELECT FROM unnest($16::integer[], $17::bigint[], $18::bigint[])
+                           AS span (of_no, first, last)
+                WHERE of_no = member_no AND sequence BETWEEN first AND last))
            ) AS disputed
      WHERE hash_set_no = $1
      ORDER BY algorithm,
@@ -109,6 +140,17 @@ MEASURE_TOUCHED: Final = """
 MEASURE_ALL: Final = """
     -- $1 hash_set_no
     SELECT last_hash_id FROM hash_set WHERE hash_set_no = $1
+"""
+
+READ_DISREGARDED: Final = """
+    -- For each part of the log: $1 member_id, $2 its first leaf, $3 its last. A member's
+    -- sequences ascend with the log, so that a part of one is a part of the other.
+    SELECT member_no, min(submission.sequence) AS first, max(submission.sequence) AS last
+      FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS span (of_id, first_leaf, last_leaf)
+           JOIN member ON member_id = of_id
+           JOIN submission USING (member_no)
+     WHERE log_index BETWEEN first_leaf AND last_leaf
+     GROUP BY member_no, first_leaf
 """
 
 READ_MEMBERS: Final = """
@@ -203,7 +245,11 @@ class EvaluationRepository:
         await self.connection.execute(PREPARE_PLANNER)
         statement = EVALUATE_ALL if span.covered is None else EVALUATE_TOUCHED
         members = await self._read_members()
-        cursor = await self.connection.cursor(statement, *_arguments(span, view, registry, members))
+        arguments = [
+            *_arguments(span, view, registry, members),
+            *await self._read_disregarded(registry),
+        ]
+        cursor = await self.connection.cursor(statement, *arguments)
         encoded: dict[str | None, bytes | None] = {None: None}
         while rows := await cursor.fetch(batch_size):
             for algorithm, group in groupby(rows, key=_algorithm):
@@ -214,6 +260,14 @@ class EvaluationRepository:
         rows = await self.connection.fetch(READ_MEMBERS)
         ids = {row["member_no"]: row["member_id"] for row in rows}
         return [ids.get(number, "") for number in range(1, max(ids, default=0) + 1)]
+
+    async def _read_disregarded(self, registry: Registry) -> Sequence[list[int] | None]:
+        """Return member numbers with first and last sequences; None three times for none."""
+        spans = [(m, s.first, s.last) for m, own in registry.disregarded.items() for s in own]
+        if not spans:
+            return None, None, None
+        rows = await self.connection.fetch(READ_DISREGARDED, *map(list, zip(*spans, strict=True)))
+        return [[row[name] for row in rows] for name in ("member_no", "first", "last")]
 
 
 def _arguments(span: Span, view: View, registry: Registry, members: list[str]) -> Sequence[object]:

@@ -22,6 +22,9 @@ READ_PROVENANCE: Final = """
          UNION ALL
         SELECT member_no, sequence, ended_in, 'dispute', '', NULL, NULL, NULL, reason
           FROM chosen JOIN dispute USING (hash_set_no, hash_id)
+         UNION ALL
+        SELECT member_no, sequence, NULL, decision, '', NULL, NULL, NULL, reason
+          FROM chosen JOIN ruling USING (hash_set_no, hash_id)
     )
     SELECT member_id, verdict, record, classification, media, basis, reason,
            submission.accepted_at, submission.log_index, ending.log_index AS ended_log_index,
@@ -39,16 +42,16 @@ READ_PROVENANCE: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """That a member asserted or disputed a hash.
+    """That a member asserted or disputed a hash, or ruled on it.
 
     Attributes:
         member: Who.
-        verdict: ``assert`` or ``dispute``.
+        verdict: ``assert``, ``dispute``, or of a ruling ``keep`` or ``remove``.
         record: The member's own id of the item, "" if it gave none.
         classification: Of an assertion.
         media: Of an assertion, if stated.
         basis: Of an assertion.
-        reason: Of a dispute.
+        reason: Of a dispute or ruling.
         since: When its submission was accepted.
         log_index: Of that submission.
         ended_log_index: Of the submission that ended it, None while in force.

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from asyncpg.exceptions import UniqueViolationError
 
+from hashshare.crypto.envelope import parse_envelope
 from hashshare.domain.columns import Numbers
-from hashshare.domain.names import HashSetId, MemberId
-from hashshare.domain.statements import ChainHead, Operation, Submission
+from hashshare.domain.disputes import BEGINNING, begin_of, counts_alone
+from hashshare.domain.documents import decode_document
+from hashshare.domain.names import HashSetId, MemberId, parse_time
+from hashshare.domain.registry import DisputeBound
+from hashshare.domain.statements import ChainHead, Operation, Publication, Submission
 from hashshare.errors import ConflictError, NotFoundError
 from hashshare.storage.database import verify_in_transaction
 
@@ -40,10 +44,11 @@ SELECT_HASH_SET: Final = """
 INSERT_SUBMISSION: Final = """
     -- $1 log_index, $2 statement_id, $3 member_no, $4 hash_set_no, $5 operation, $6 sequence,
     -- $7 batch, $8 records, $9 hashes, $10 new, $11 known, $12 unchanged, $13 ended,
-    -- $14 accepted_at
+    -- $14 accepted_at, $15 disputed_at, $16 alone
     INSERT INTO submission (log_index, statement_id, member_no, hash_set_no, operation, sequence,
-                            batch, records, hashes, new, known, unchanged, ended, accepted_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                            batch, records, hashes, new, known, unchanged, ended, accepted_at,
+                            disputed_at, alone)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 """
 
 INSERT_TOUCHED: Final = """
@@ -88,7 +93,37 @@ SELECT_IN_FORCE: Final = """
                  FROM submission
                       JOIN dispute USING (hash_set_no, member_no, sequence)
                 WHERE batch = $1 AND ended_in IS NULL
+           ) OR EXISTS (
+               -- Of the rulings about a hash the latest holds.
+               SELECT 1
+                 FROM submission
+                      JOIN ruling USING (hash_set_no, member_no, sequence)
+                WHERE batch = $1 AND NOT EXISTS (
+                      SELECT 1
+                        FROM ruling AS other
+                             JOIN submission AS later
+                               ON later.member_no = other.member_no
+                              AND later.sequence = other.sequence
+                       WHERE other.hash_set_no = ruling.hash_set_no
+                         AND other.hash_id = ruling.hash_id
+                         AND later.log_index > submission.log_index)
            )
+"""
+
+SELECT_NEWEST_PUBLICATION: Final = """
+    -- $1 hash_set_no
+    SELECT entry
+      FROM publication JOIN leaf USING (log_index)
+     WHERE hash_set_no = $1
+     ORDER BY version DESC
+     LIMIT 1
+"""
+
+SUM_DISPUTED: Final = """
+    -- $1 member_no, $2 hash_set_no, $3 only after this time
+    SELECT coalesce(sum(records), 0)::bigint
+      FROM submission
+     WHERE member_no = $1 AND hash_set_no = $2 AND disputed_at > $3
 """
 
 _TOUCHED_A_ROW: Final = 65_536
@@ -125,8 +160,25 @@ class MemberChain:
 
 
 @dataclass(frozen=True, slots=True)
+class Disputed:
+    """How the disputes of a submission count, where a bound is in force.
+
+    Attributes:
+        at: The time at its place, by the log.
+        alone: Whether they count while nobody else disputes the same.
+    """
+
+    at: datetime
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AcceptedSubmission:
-    """One submission that is in the log."""
+    """One submission that is in the log.
+
+    Attributes:
+        disputed: Not read back.
+    """
 
     log_index: int
     statement_id: str
@@ -137,6 +189,7 @@ class AcceptedSubmission:
     batch: str
     counts: SubmissionCounts
     accepted_at: datetime
+    disputed: "Disputed | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +247,29 @@ class SubmissionRepository:
                 accepted.operation.value, accepted.sequence, bytes.fromhex(accepted.batch),
                 counts.records, counts.hashes, counts.new, counts.known, counts.unchanged,
                 counts.ended, accepted.accepted_at,
+                accepted.disputed.at if accepted.disputed else None,
+                accepted.disputed is None or accepted.disputed.alone,
             )  # fmt: skip
         except UniqueViolationError as error:
             raise ConflictError("the member has a submission of that sequence") from error
         await self.connection.execute(UPDATE_CHAIN, member_no, accepted.sequence, statement_id)
+
+    async def settle_disputes(
+        self, bound: DisputeBound, *, member_no: int, number: int, records: int
+    ) -> Disputed:
+        """Return how the disputes of a submission count that comes next in the log.
+
+        The log must be locked.
+        """
+        verify_in_transaction(self.connection)
+        entry: bytes | None = await self.connection.fetchval(SELECT_NEWEST_PUBLICATION, number)
+        at = BEGINNING
+        if entry is not None:
+            publication = decode_document(parse_envelope(entry).payload, Publication)
+            at = parse_time(publication.created_at)
+        begin = begin_of(bound, at)
+        earlier: int = await self.connection.fetchval(SUM_DISPUTED, member_no, number, begin)
+        return Disputed(at, counts_alone(bound, records, [(at, earlier)], at))
 
     async def append_touched(self, number: int, log_index: int, ids: Numbers) -> None:
         """Record which hashes of hash set ``number`` a submission changed, in ascending order."""
@@ -232,6 +304,7 @@ def to_accepted(
     statement_id: str,
     log_index: int,
     counts: SubmissionCounts,
+    disputed: Disputed | None = None,
     now: datetime,
 ) -> AcceptedSubmission:
     """Return the record of a submission that is about to be accepted."""
@@ -245,6 +318,7 @@ def to_accepted(
         batch=submission.batch.sha256,
         counts=counts,
         accepted_at=now,
+        disputed=disputed,
     )
 
 

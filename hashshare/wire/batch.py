@@ -9,7 +9,7 @@ Source: docs/protocol.md, "Batches".
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -21,8 +21,14 @@ import msgspec
 from hashshare.domain.columns import BatchColumns
 from hashshare.domain.hashes import HashAlgorithm, parse_algorithm, parse_value
 from hashshare.domain.names import RECORD_PATTERN
-from hashshare.domain.policy import Basis, DisputeReason, Media
-from hashshare.domain.records import AssertRecord, Record, WithdrawRecord
+from hashshare.domain.policy import WORDS_PATTERN, Basis, Decision, DisputeReason, Media
+from hashshare.domain.records import (
+    AssertRecord,
+    DisputeRecord,
+    Record,
+    RuleRecord,
+    WithdrawRecord,
+)
 from hashshare.domain.statements import BatchManifest, Operation
 from hashshare.errors import BatchFaultsError, DigestMismatchError, Fault, MalformedError
 from hashshare.wire.collect import Collector, Faults, Rows
@@ -32,6 +38,12 @@ FORMAT: Final = "hashshare-batch/1"
 SALT_BYTES: Final = 32
 MAX_LINE_BYTES: Final = 16 * 1024
 
+_SAID: Final[dict[Operation, Callable[[Any], tuple[str | None, ...]]]] = {
+    Operation.ASSERT: attrgetter("classification", "media", "basis"),
+    Operation.DISPUTE: lambda line: (line.reason,),
+    Operation.RULE: attrgetter("decision", "reason"),
+}
+_WITH_ID: Final = frozenset({Operation.ASSERT, Operation.WITHDRAW})
 _LINES_A_CHUNK: Final = 4096
 _RECORD: Final = re.compile(RECORD_PATTERN)
 # What a message quotes is the member's text, and may be a hash in the wrong place.
@@ -185,8 +197,12 @@ class _Form:
                 return self.lines[Operation.WITHDRAW](**hashes)
             case WithdrawRecord():
                 return self.lines[Operation.WITHDRAW](id=record.record)
-            case _:
+            case DisputeRecord():
                 return self.lines[Operation.DISPUTE](reason=record.reason, **hashes)
+            case RuleRecord():
+                return self.lines[Operation.RULE](
+                    decision=record.decision, reason=record.reason, **hashes
+                )
 
 
 @lru_cache(maxsize=64)
@@ -201,6 +217,7 @@ def _form(algorithms: frozenset[HashAlgorithm]) -> _Form:
     hashes = struct("Hashes", [(a.value, Annotated[str, digits[a]] | None, None)
                                for a in sorted(algorithms)])  # fmt: skip
     record = Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None
+    words = Annotated[str, msgspec.Meta(pattern=rf"\A{WORDS_PATTERN}\Z")]
     lines = {
         Operation.ASSERT: struct(
             "AssertLine",
@@ -216,6 +233,9 @@ def _form(algorithms: frozenset[HashAlgorithm]) -> _Form:
             "WithdrawLine", [("hashes", hashes | None, None), ("id", record, None)]
         ),
         Operation.DISPUTE: struct("DisputeLine", [("hashes", hashes), ("reason", DisputeReason)]),
+        Operation.RULE: struct(
+            "RuleLine", [("decision", Decision), ("hashes", hashes), ("reason", words)]
+        ),
     }
     decoders = {o: msgspec.json.Decoder(line) for o, line in lines.items()}
     return _Form(hashes, lines, decoders, msgspec.json.Encoder())
@@ -314,19 +334,17 @@ class _Parser:
     def _to_rows(self, lines: list[Any], numbers: list[int]) -> Rows | None:
         """Return the lines as columns, None if one of them breaks a rule."""
         ids: list[str | None] = []
-        if self._rules.operation is not Operation.DISPUTE:
+        if self._rules.operation in _WITH_ID:
             ids = [line.id for line in lines]
-        kinds: list[tuple[str | None, ...]] = []
-        match self._rules.operation:
-            case Operation.ASSERT:
-                if not {line.classification for line in lines} <= self._rules.classifications:
-                    return None
-                kinds = [(line.classification, line.media, line.basis) for line in lines]
-            case Operation.DISPUTE:
-                kinds = [(line.reason,) for line in lines]
-            case Operation.WITHDRAW:
-                if any((line.id is None) is (line.hashes is None) for line in lines):
-                    return None
+        said = _SAID.get(self._rules.operation)
+        kinds: list[tuple[str | None, ...]] = list(map(said, lines)) if said else []
+        if self._rules.operation is Operation.ASSERT:
+            if not {line.classification for line in lines} <= self._rules.classifications:
+                return None
+        elif self._rules.operation is Operation.WITHDRAW and any(
+            (line.id is None) is (line.hashes is None) for line in lines
+        ):
+            return None
         owners, hashes = numbers, [line.hashes for line in lines]
         if None in hashes:
             owners = [n for n, h in zip(numbers, hashes, strict=True) if h is not None]
@@ -396,7 +414,7 @@ class _Parser:
         operation = self._rules.operation
         if operation is Operation.WITHDRAW and (line.id is None) is (line.hashes is None):
             return Fault(number, "", "a withdrawal names either an id or hashes")
-        name = None if operation is Operation.DISPUTE else line.id
+        name = line.id if operation in _WITH_ID else None
         if name is not None and not _RECORD.fullmatch(name):
             return Fault(number, "id", "an id is 1 to 128 of A-Z a-z 0-9 . _ : / @ + = -")
         vocabulary = self._rules.classifications

@@ -15,7 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from hashshare import __version__
 from hashshare.domain import joining, registry, statements
-from hashshare.wire import lists, members, report, submissions, trail
+from hashshare.wire import cases, lists, members, report, submissions, trail
 from hashshare.wire.delta import DeltaHeader
 from hashshare.wire.document import WireDocument
 from hashshare.wire.problem import MEDIA_TYPE as PROBLEM_TYPE
@@ -120,6 +120,28 @@ OPERATIONS: Final = (
         f"{_SET}/hashes/{{algorithm}}/{{digits}}/provenance",
         "Who said what of a hash",
         submissions.ProvenanceDocument,
+    ),
+    Operation(
+        "get",
+        "/v1/cases",
+        "Open cases that concern the caller",
+        cases.CaseList,
+        query=("after",),
+    ),
+    Operation(
+        "get",
+        "/v1/cases/{case}/hashes",
+        "The hashes of a case that concern the caller",
+        cases.DisputedList,
+        query=("after",),
+    ),
+    Operation(
+        "post",
+        "/v1/cases/{case}/confirmation",
+        "The caller stands by what it asserts of them",
+        None,
+        cases.ConfirmationRequest,
+        status=204,
     ),
     Operation("get", f"{_LIST}/snapshot", "The newest snapshot", lists.SnapshotDocument),
     Operation(
@@ -341,7 +363,7 @@ def _with_portable_patterns(schema: Any) -> Any:  # noqa: ANN401
 
 
 def _documents() -> list[type[WireDocument]]:
-    modules = (lists, members, report, submissions, trail)
+    modules = (cases, lists, members, report, submissions, trail)
     found = [kind for module in modules for _, kind in inspect.getmembers(module, inspect.isclass)]
     return sorted(
         {k for k in found if issubclass(k, WireDocument) and k is not WireDocument},

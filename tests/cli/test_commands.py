@@ -373,3 +373,49 @@ def test_what_was_not_verified_is_named(capsys: pytest.CaptureFixture[str]) -> N
     assert "hashshare: what failed: rollback (docs/problems.md#rollback)" in capsys.readouterr().err
     report(UnavailableError("away"))
     assert "what failed" not in capsys.readouterr().err
+
+
+@pytest.mark.timeout(240)
+async def test_a_dispute_goes_from_case_to_ruling(federation: Federation, tmp_path: Path) -> None:
+    """By commands alone: told, confirmed, decided; and all that a member said is taken out."""
+    admin, acme, beta = federation.admin.folder, tmp_path / "acme", tmp_path / "beta"
+    await _found(admin, acme, beta)
+    assert (await sh("member", "set", "beta", "--role", "contributor", profile=admin)).code == 0
+    source = tmp_path / "hashes.csv"
+    source.write_text("sha256,classification\n" + "".join(f"{h},A1\n" for h in hashes(1, 2, 3)))
+    assert (await sh("push", "csam", source, profile=acme)).code == 0
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text(f"sha256\n{hashes(1)[0]}\n")
+    assert (await sh("dispute", "csam", wrong, "--reason", "adult", profile=beta)).code == 0
+    status = await sh("status", "--json", profile=acme)
+    assert status.objects[0]["open_cases"] == 1
+    assert "hashshare case list" in status.err
+    (case,) = (await sh("case", "list", "--json", profile=acme)).objects
+    number = case["case"]
+    assert (case["member"], case["yours"]) == ("beta", 1)
+    shown = await sh("case", "show", number, profile=acme)
+    assert hashes(1)[0] in shown.out
+    confirmed = await sh("case", "confirm", number, "--comment", "seen", profile=acme)
+    assert confirmed.code == 0, confirmed.err
+    refused = await sh("case", "close", number, "--keep", "--reason", "mine", profile=acme)
+    assert refused.code == 1
+    assert "may not rule" in refused.err
+    closed = await sh("case", "close", number, "--keep", "--reason", "seen", profile=admin)
+    assert closed.code == 0, closed.err
+    assert (await sh("case", "list", "--json", profile=acme)).objects == []
+    ruled = await sh("rule", "csam", wrong, "--decision", "remove", "--reason", "no", profile=admin)
+    assert ruled.code == 0, ruled.err
+    words = ["member", "withdraw-all", "acme", "--reason", "key stolen"]
+    previewed = await sh(*words, "--preview", "--json", profile=admin)
+    leaving = {o["list"]: o["leaves"] for o in previewed.objects if o["kind"] == "list"}
+    # The third one a ruling has removed already.
+    assert leaving[LIST] == 2
+    for undo, changed in ((False, True), (False, False), (True, True)):
+        done = await sh(*words, *(["--undo"] if undo else []), "--json", profile=admin)
+        assert done.objects[0]["changed"] is changed, done.err
+    assert (await sh("member", "withdraw-all", "beta", "--reason", "x", profile=beta)).code == 1
+    bound = await sh("hash-set", "set", "csam", "--dispute-bound", "5/2", "--json", profile=admin)
+    assert bound.objects[0]["changed"] is True
+    set_ = (await sh("hash-set", "show", "csam", "--json", profile=admin)).objects[0]
+    assert set_["dispute_bound"] == {"hours": 2, "records": 5}
+    assert (await sh("hash-set", "set", "csam", "--dispute-bound", "x", profile=admin)).code == 1

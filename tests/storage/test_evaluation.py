@@ -4,24 +4,27 @@ from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import asyncpg
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashshare.domain.fold import Fold
+from hashshare.domain.fold import Fold, Opinion
 from hashshare.domain.hashes import HashAlgorithm, HashValue
 from hashshare.domain.names import MemberId
 from hashshare.domain.policy import (
     Basis,
+    Decision,
     DisputeReason,
     Media,
     QuorumOf,
     View,
     attributes_in,
 )
-from hashshare.domain.records import AssertRecord, DisputeRecord, Record
-from hashshare.domain.registry import Keys, Member, Registry
+from hashshare.domain.records import AssertRecord, DisputeRecord, Record, RuleRecord
+from hashshare.domain.registry import Keys, Member, Registry, Span
 from hashshare.storage import (
+    cases,
     election,
     evaluation,
     notices,
@@ -30,7 +33,15 @@ from hashshare.storage import (
     snapshots,
 )
 from hashshare.storage.evaluation import EvaluationRepository
-from tests.strategies import CLASSIFICATIONS, JURISDICTIONS, MEMBERS, RECORD_IDS, histories, views
+from tests.strategies import (
+    CLASSIFICATIONS,
+    JURISDICTIONS,
+    MEMBERS,
+    RECORD_IDS,
+    disregarded,
+    histories,
+    views,
+)
 from tests.support.examples import with_database
 
 REGISTRY = Registry(
@@ -55,6 +66,18 @@ INSERT_DISPUTE = """
     INSERT INTO dispute (hash_set_no, hash_id, member_no, sequence, reason, ended_in)
     SELECT $1, $2, member_no, $4, $5, $6 FROM member WHERE member_id = $3
 """
+INSERT_SUBMISSION = """
+    INSERT INTO submission (log_index, statement_id, member_no, hash_set_no, operation, sequence,
+                            batch, records, hashes, new, known, unchanged, ended, accepted_at,
+                            alone)
+    SELECT $1, int8send($1), member_no, $2, 'assert', $1 + 1, sha256(''), 0, 0, 0, 0, 0, 0, now(),
+           $4
+      FROM member WHERE member_id = $3
+"""
+INSERT_RULING = """
+    INSERT INTO ruling (hash_set_no, hash_id, member_no, sequence, decision, reason)
+    SELECT $1, $2, member_no, $4, $5, $6 FROM member WHERE member_id = $3
+"""
 INSERT_TOUCHED = """
     INSERT INTO touched (hash_set_no, log_index, part, hash_ids) VALUES ($1, $2, 0, $3)
 """
@@ -76,6 +99,9 @@ asserted = st.builds(
     basis=st.sampled_from(Basis),
 )
 disputed = st.builds(DisputeRecord, hashes=meeting, reason=st.just(DisputeReason.OTHER))
+ruled = st.builds(
+    RuleRecord, hashes=meeting, decision=st.sampled_from(Decision), reason=st.just("seen")
+)
 dense_histories = st.lists(
     st.tuples(
         st.sampled_from(MEMBERS),
@@ -83,6 +109,8 @@ dense_histories = st.lists(
             st.lists(asserted, min_size=1, max_size=4, unique_by=lambda r: r.record),
             st.lists(asserted, min_size=1, max_size=4, unique_by=lambda r: r.record),
             st.lists(disputed, min_size=1, max_size=1),
+            st.lists(disputed, min_size=1, max_size=1),
+            st.lists(ruled, min_size=1, max_size=1),
         ),
     ),
     min_size=4,
@@ -98,26 +126,40 @@ wide_views = st.builds(
 )
 
 
+async def _store_opinion(
+    connection: asyncpg.Connection, place: tuple[int, int, MemberId], opinion: Opinion
+) -> None:
+    if (held := opinion.dispute) is not None:
+        row = (*place, held.log_index + 1, held.reason, None)
+        await connection.execute(INSERT_DISPUTE, *row)
+    for ruling in opinion.rulings:
+        decided = (ruling.log_index + 1, ruling.decision, ruling.reason)
+        await connection.execute(INSERT_RULING, *place, *decided)
+    for a in opinion.assertions.values():
+        said = (a.log_index + 1, a.record, a.classification, a.media, a.basis, None)
+        await connection.execute(INSERT_ASSERTION, *place, *said)
+
+
 async def _store(
-    connection: asyncpg.Connection, fold: Fold, touched: list[set[HashValue]]
+    connection: asyncpg.Connection,
+    fold: Fold,
+    touched: list[set[HashValue]],
+    said: list[tuple[MemberId, bool]],
 ) -> tuple[int, dict[HashValue, int]]:
     """Write a fold's state into the tables, as submissions leave it."""
-    # A submission is only there to be named by "touched".
+    # There is no log for them to stand in.
     await connection.execute("SET LOCAL session_replication_role = replica")
     await connection.execute(INSERT_MEMBERS, MEMBERS)
     hash_set_no = await connection.fetchval(INSERT_HASH_SET)
+    for log_index, (member, alone) in enumerate(said):
+        await connection.execute(INSERT_SUBMISSION, log_index, hash_set_no, member, alone)
     ids = {value: number for number, value in enumerate(fold.opinions, 1)}
     await connection.execute(COUNT_HASHES, hash_set_no, len(ids))
     for value, hash_id in ids.items():
         place = (hash_set_no, hash_id)
         await connection.execute(INSERT_HASH, *place, value.algorithm, value.value)
         for member, opinion in fold.opinions[value].items():
-            if (held := opinion.dispute) is not None:
-                row = (*place, member, held.log_index + 1, held.reason, None)
-                await connection.execute(INSERT_DISPUTE, *row)
-            for a in opinion.assertions.values():
-                said = (a.log_index + 1, a.record, a.classification, a.media, a.basis, None)
-                await connection.execute(INSERT_ASSERTION, *place, member, *said)
+            await _store_opinion(connection, (*place, member), opinion)
         # What was said and taken back stays in the tables.
         ended = (100, "old", "B1", Media.AUDIO, Basis.REVIEWED, 101)
         await connection.execute(INSERT_ASSERTION, *place, MEMBERS[0], *ended)
@@ -142,6 +184,8 @@ async def connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     st.integers(0, 8),
     st.integers(0, 8),
     st.integers(1, 5),
+    st.lists(st.booleans(), min_size=10, max_size=10),
+    disregarded,
 )
 @with_database
 async def test_a_view_in_sql_equals_the_domain(
@@ -151,25 +195,49 @@ async def test_a_view_in_sql_equals_the_domain(
     covered: int,
     log_size: int,
     batch_size: int,
+    alone: list[bool],
+    unheard: dict[MemberId, tuple[Span, ...]],
 ) -> None:
     """Of all hashes, and of those that some last submissions touched."""
     fold = Fold()
-    touched = [fold.apply(m, records, log_index=i) for i, (m, records) in enumerate(history)]
+    touched = [
+        fold.apply(m, records, log_index=i, alone=alone[i])
+        for i, (m, records) in enumerate(history)
+    ]
+    said = [(member, alone[i]) for i, (member, _) in enumerate(history)]
     transaction = connection.transaction()
     await transaction.start()
     try:
-        hash_set_no, _ = await _store(connection, fold, touched)
+        hash_set_no, _ = await _store(connection, fold, touched, said)
         for start in (None, covered):
             chosen = fold.opinions if start is None else set().union(*touched[start:log_size])
-            expected = {v: attributes_in(view, fold.stances(v), JURISDICTIONS) for v in chosen}
-            found = await _evaluate(connection, hash_set_no, view, start, log_size, batch_size)
+            expected = {}
+            for value in chosen:
+                counted = fold.said(value, unheard)
+                expected[value] = attributes_in(
+                    view, counted.stances, JURISDICTIONS, counted.ruling
+                )
+            registry = _disregarding(unheard)
+            found = await _evaluate(
+                connection, registry, hash_set_no, view, start, log_size, batch_size
+            )
             assert found == expected
     finally:
         await transaction.rollback()
 
 
+def _disregarding(unheard: dict[MemberId, tuple[Span, ...]]) -> Registry:
+    members = {
+        m: msgspec.structs.replace(member, disregarded=unheard.get(MemberId(m)) or msgspec.UNSET)
+        for m, member in REGISTRY.members.items()
+    }
+    registry: Registry = msgspec.structs.replace(REGISTRY, members=members)
+    return registry
+
+
 async def _evaluate(
     connection: asyncpg.Connection,
+    registry: Registry,
     hash_set_no: int,
     view: View,
     covered: int | None,
@@ -179,7 +247,7 @@ async def _evaluate(
     repository = EvaluationRepository(connection)
     span = await repository.measure(hash_set_no, covered=covered, log_size=log_size)
     found: list[tuple[HashValue, bytes | None]] = []
-    async for part in repository.evaluate(span, view, REGISTRY, batch_size=batch_size):
+    async for part in repository.evaluate(span, view, registry, batch_size=batch_size):
         assert 1 <= len(part.values) <= batch_size
         values = [HashValue(part.algorithm, value) for value in part.values]
         found += zip(values, part.attributes, strict=True)
@@ -192,7 +260,7 @@ def _order(value: HashValue) -> tuple[HashAlgorithm, bytes]:
     return value.algorithm, value.algorithm.key(value.value)
 
 
-MODULES = [election, evaluation, notices, provenance, publications, snapshots]
+MODULES = [cases, election, evaluation, notices, provenance, publications, snapshots]
 STATEMENTS = {
     f"{module.__name__}.{name}": text
     for module in MODULES

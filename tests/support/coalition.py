@@ -15,7 +15,7 @@ from hashshare.domain.documents import encode_document
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.names import HashSetId, MemberId, format_time
 from hashshare.domain.policy import Basis, Media, View
-from hashshare.domain.records import AssertRecord, DisputeRecord, Record
+from hashshare.domain.records import AssertRecord, DisputeRecord, Record, RuleRecord
 from hashshare.domain.registry import HashSet, Keys, Member, Registry, Role
 from hashshare.domain.statements import (
     BATCH_MEDIA_TYPE,
@@ -102,7 +102,7 @@ class Coalition:
     def registry(self) -> Registry:
         """Return the first registry."""
         members: dict[str, Member] = {
-            member: _member(self.authors[member], jurisdiction, Role.CONTRIBUTOR)
+            member: _member(self.authors[member], jurisdiction, Role.CONTRIBUTOR, Role.REVIEWER)
             for member, jurisdiction in CONTRIBUTORS.items()
         }
         members[ADMIN] = _member(self.authors[ADMIN], "", Role.ADMIN)
@@ -210,6 +210,8 @@ def operation_of(record: Record) -> Operation:
     """Return the operation that a record belongs to."""
     if isinstance(record, AssertRecord):
         return Operation.ASSERT
+    if isinstance(record, RuleRecord):
+        return Operation.RULE
     return Operation.DISPUTE if isinstance(record, DisputeRecord) else Operation.WITHDRAW
 
 
@@ -237,10 +239,10 @@ def _cut(data: bytes, size: int) -> Iterator[bytes]:
     return (data[begin : begin + size] for begin in range(0, len(data), size))
 
 
-def _member(author: Author, jurisdiction: str, role: Role) -> Member:
+def _member(author: Author, jurisdiction: str, *roles: Role) -> Member:
     return Member(
         name=author.member.title(),
         jurisdiction=jurisdiction,
-        roles=(role,),
+        roles=roles,
         submission_keys=(author.key.public.text,),
     )

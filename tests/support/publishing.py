@@ -76,7 +76,12 @@ class Story:
         jurisdictions = {MemberId(m): v.jurisdiction for m, v in self.registry.members.items()}
         hash_set = self.registry.hash_set(self.hash_set)
         return {
-            name: self.fold.entries(hash_set.views[name.view], name.algorithm, jurisdictions)
+            name: self.fold.entries(
+                hash_set.views[name.view],
+                name.algorithm,
+                jurisdictions,
+                self.registry.disregarded,
+            )
             for name in self.registry.lists(self.hash_set)
         }
 

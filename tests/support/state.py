@@ -6,7 +6,7 @@ from hashshare.storage.log import LogRepository
 
 TABLES = [
     "assertion", "dispute", "hash", "hash_set", "leaf", "log", "log_node", "member", "registry",
-    "submission", "touched",
+    "ruling", "submission", "touched",
 ]  # fmt: skip
 
 SELECT_CHAINS = """

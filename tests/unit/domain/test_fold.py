@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +11,25 @@ from hypothesis import strategies as st
 from hashshare.domain.fold import Fold
 from hashshare.domain.hashes import HashAlgorithm, HashValue
 from hashshare.domain.names import MemberId
-from hashshare.domain.policy import Basis, Dispute, DisputeReason, Media, QuorumOf, View
-from hashshare.domain.records import AssertRecord, DisputeRecord, Record, WithdrawRecord
+from hashshare.domain.policy import (
+    Basis,
+    Decision,
+    Dispute,
+    DisputeReason,
+    Media,
+    QuorumOf,
+    View,
+    attributes_in,
+    without_members,
+)
+from hashshare.domain.records import (
+    AssertRecord,
+    DisputeRecord,
+    Record,
+    RuleRecord,
+    WithdrawRecord,
+)
+from hashshare.domain.registry import Span
 from tests.strategies import ALGORITHMS, JURISDICTIONS, MEMBERS, histories, views
 
 SHA256 = HashAlgorithm.SHA256
@@ -187,3 +205,85 @@ def test_a_submission_twice_is_as_good_as_once(
     assert once.entries(view, algorithm, JURISDICTIONS) == twice.entries(
         view, algorithm, JURISDICTIONS
     )
+
+
+def rule(decision: Decision) -> RuleRecord:
+    """A ruling about ``ITEM``."""
+    return RuleRecord(hashes=ITEM, decision=decision, reason="seen by two")
+
+
+KEEP, REMOVE = rule(Decision.KEEP), rule(Decision.REMOVE)
+WRONG = DisputeRecord(hashes=ITEM, reason=DisputeReason.ADULT)
+
+
+def test_a_ruling_settles_the_disputes_before_it() -> None:
+    """Not those after it; and who insists withdraws its dispute, and disputes anew."""
+    disputed: list[tuple[MemberId, Record]] = [(ACME, vouch()), (BETA, WRONG)]
+    assert entry(fold(*disputed)) is None
+    assert entry(fold(*disputed, (GAMMA, KEEP))) == {"by": {"acme": "A1"}}
+    assert entry(fold(*disputed, (GAMMA, KEEP), (BETA, WRONG))) == {"by": {"acme": "A1"}}
+    taken_back = WithdrawRecord(record="", hashes=ITEM)
+    assert entry(fold(*disputed, (GAMMA, KEEP), (BETA, taken_back), (BETA, WRONG))) is None
+    assert entry(fold(*disputed, (GAMMA, KEEP), (GAMMA, WRONG))) is None
+
+
+def test_a_ruling_removes_from_every_view_until_another_one() -> None:
+    """The latest one holds, whoever made it; no assertion and no withdrawal undoes it."""
+    assert entry(fold((ACME, vouch()), (BETA, REMOVE))) is None
+    assert entry(fold((BETA, REMOVE), (ACME, vouch()))) is None
+    assert entry(fold((ACME, vouch()), (BETA, REMOVE), (GAMMA, KEEP))) == {"by": {"acme": "A1"}}
+    assert entry(fold((ACME, vouch()), (BETA, KEEP), (GAMMA, REMOVE))) is None
+    taken_back = WithdrawRecord(record="", hashes=ITEM)
+    assert entry(fold((BETA, REMOVE), (BETA, taken_back), (ACME, vouch()))) is None
+
+
+def test_a_dispute_that_does_not_count_alone_waits_for_a_second_one() -> None:
+    """It is told of; two of them count, and so does one with one that counts alone."""
+    state = fold((ACME, vouch()))
+    state.apply(BETA, [WRONG], log_index=1, alone=False)
+    assert entry(state) == {"by": {"acme": "A1"}, "disputes": 1}
+    two = View(basis="any", dispute_limit=2)
+    state.apply(GAMMA, [WRONG], log_index=2, alone=False)
+    assert entry(state) is None
+    assert entry(state, two) is None
+    assert entry(state, View(basis="any", dispute_limit=3)) is not None
+
+
+def test_what_is_disregarded_is_as_if_it_had_not_been_said() -> None:
+    """Assertions, disputes and rulings; what these had ended stays ended."""
+    state = fold((ACME, vouch("A1")), (BETA, vouch("A2")), (ACME, vouch("B1", record="r1")))
+
+    def seen(**spans: tuple[int, int]) -> object:
+        unheard = {MemberId(m): (Span(first=a, last=b),) for m, (a, b) in spans.items()}
+        found = state.entries(ANY, SHA256, JURISDICTIONS, unheard).get(VALUE.value)
+        return None if found is None else json.loads(found)
+
+    assert seen() == {"by": {"acme": "B1", "beta": "A2"}}
+    assert seen(acme=(2, 2)) == {"by": {"acme": "A1", "beta": "A2"}}
+    assert seen(acme=(0, 2)) == {"by": {"beta": "A2"}}
+    assert seen(acme=(0, 9), beta=(1, 1)) is None
+    state.apply(BETA, [WRONG], log_index=3)
+    assert seen() is None
+    # Beta's assertion ended when it disputed.
+    assert seen(beta=(3, 3)) == {"by": {"acme": "B1"}}
+    state.apply(GAMMA, [KEEP], log_index=4)
+    state.apply(GAMMA, [REMOVE], log_index=5)
+    assert seen(gamma=(5, 5)) == {"by": {"acme": "B1"}}
+    assert seen(gamma=(4, 5)) is None
+
+
+@given(histories, views)
+def test_hiding_the_members_gives_what_a_view_that_hides_them_publishes(
+    history: list[tuple[MemberId, list[Record]]], view: View
+) -> None:
+    """So that a preview needs to evaluate a view once."""
+    state = Fold()
+    for index, (member, records) in enumerate(history):
+        state.apply(member, records, log_index=index)
+    shown = msgspec.structs.replace(view, show_members=True)
+    hidden = msgspec.structs.replace(view, show_members=False)
+    for value in state.opinions:
+        said = state.said(value)
+        one = attributes_in(shown, said.stances, JURISDICTIONS, said.ruling)
+        other = attributes_in(hidden, said.stances, JURISDICTIONS, said.ruling)
+        assert (None if one is None else without_members(one)) == other

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hashshare.domain.hashes import TRIVIAL, HashAlgorithm
 from hashshare.domain.policy import Basis
-from hashshare.domain.records import AssertRecord, DisputeRecord, Record
+from hashshare.domain.records import AssertRecord, DisputeRecord, Record, RuleRecord
 from hashshare.domain.statements import Operation
 from hashshare.errors import BatchFaultsError, MalformedError, TooLargeError
 from hashshare.wire.batch import MAX_LINE_BYTES, BatchRules, encode_batch, parse_batch
@@ -37,6 +37,8 @@ def rules(count: int, operation: Operation = Operation.ASSERT) -> BatchRules:
 def operation_of(records: list[Record]) -> Operation:
     if isinstance(records[0], AssertRecord):
         return Operation.ASSERT
+    if isinstance(records[0], RuleRecord):
+        return Operation.RULE
     return Operation.DISPUTE if isinstance(records[0], DisputeRecord) else Operation.WITHDRAW
 
 
