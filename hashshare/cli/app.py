@@ -20,6 +20,7 @@ _MODULES: Final = {
     "hash_sets": {"hash-set", "view"},
     "pushing": {"push", "withdraw", "dispute", "rule", "sandbox"},
     "cases": {"case"},
+    "retraction": {"retraction"},
     "auditing": {"checkpoint", "compare", "audit", "redact", "chain"},
     "witnessing": {"witness"},
     "rotating": {"rotate"},

@@ -42,6 +42,7 @@ from hashshare.service.pull import PullService
 from hashshare.service.redaction import RedactionService
 from hashshare.service.registry import RegistryService
 from hashshare.service.report import ReportService
+from hashshare.service.retraction import RetractionService
 from hashshare.service.submit import SubmitService
 from hashshare.service.trail import TrailService
 from hashshare.service.witnessing import WitnessService
@@ -197,6 +198,7 @@ async def build_server(
         redactions=RedactionService(pool, blobs, registries, guard),
         registries=registries,
         reports=ReportService(pool, registries),
+        retractions=RetractionService(pool),
         submit=submit,
         trail=TrailService(pool),
         witnessing=witnessing,

@@ -18,6 +18,7 @@ from hashshare.crypto.envelope import parse_envelope, seal
 from hashshare.crypto.keys import PublicKey
 from hashshare.crypto.policy import NamedWitness, Policy, policy_of
 from hashshare.domain.documents import decode_document, encode_document
+from hashshare.domain.hashes import HashValue
 from hashshare.domain.names import format_time
 from hashshare.domain.policy import View
 from hashshare.domain.registry import HashSet, Member, Registry, Span, Status
@@ -30,6 +31,7 @@ from hashshare.domain.statements import (
     seal_registry,
 )
 from hashshare.errors import ConflictError, NotFoundError, RegistryConflictError, UnavailableError
+from hashshare.wire.lists import PresenceList
 from hashshare.wire.members import (
     InvitationList,
     InvitationMade,
@@ -347,6 +349,15 @@ class Admin:
         """
         query = urlencode({"from": format_time(begin), "to": format_time(end)})
         return await self.session.get(f"/v1/report?{query}", ReportDocument)
+
+    async def presence(self, hash_set: str, value: HashValue) -> PresenceList:
+        """Return when a hash left each list, and who was sent a version that has it.
+
+        Raises:
+            NotFoundError: No list of the hash set ever held it, or the profile is no admin's.
+        """
+        path = f"/v1/hash-sets/{hash_set}/hashes/{value.algorithm}/{value.value.hex()}/holders"
+        return await self.session.get(path, PresenceList)
 
     async def revoke_certificate(self, member_id: str, fingerprint: str, *, reason: str) -> None:
         """Revoke one certificate of a member."""

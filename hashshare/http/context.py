@@ -22,6 +22,7 @@ from hashshare.service.pull import PullService
 from hashshare.service.redaction import RedactionService
 from hashshare.service.registry import RegistryService
 from hashshare.service.report import ReportService
+from hashshare.service.retraction import RetractionService
 from hashshare.service.submit import SubmitService
 from hashshare.service.trail import TrailService
 from hashshare.service.witnessing import WitnessService
@@ -52,6 +53,7 @@ class Services:
     redactions: RedactionService
     registries: RegistryService
     reports: ReportService
+    retractions: RetractionService
     submit: SubmitService
     trail: TrailService
     witnessing: WitnessService

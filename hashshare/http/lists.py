@@ -6,7 +6,8 @@ from typing import Final
 from aiohttp import web
 
 from hashshare.domain.changes import Version, parse_number, parse_version
-from hashshare.domain.names import HashSetId
+from hashshare.domain.hashes import HashValue, parse_algorithm, parse_value
+from hashshare.domain.names import HashSetId, format_time
 from hashshare.errors import MalformedError, NotFoundError
 from hashshare.http.context import (
     IMMUTABLE,
@@ -16,16 +17,21 @@ from hashshare.http.context import (
     now,
     readable_list,
     readable_set,
+    require_auditor,
     send_chunks,
     services,
     wait_seconds,
 )
 from hashshare.http.trail import record_pull
 from hashshare.service.pull import PublicationBundle
+from hashshare.service.retraction import Presence
 from hashshare.wire.lists import (
     BucketDocument,
     HashSetDocument,
     HashSetList,
+    HolderDocument,
+    PresenceDocument,
+    PresenceList,
     PublicationDocument,
     SnapshotDocument,
 )
@@ -152,6 +158,33 @@ async def get_bucket(request: web.Request) -> web.StreamResponse:
 async def _note_version(request: web.Request, list_name: str, version: Version) -> None:
     await services(request).membership.record_pull(
         request[PEER].member, list_name, version, now=now()
+    )
+
+
+@routes.get("/v1/hash-sets/{hash_set}/hashes/{algorithm}/{digits}/holders")
+async def get_holders(request: web.Request) -> web.StreamResponse:
+    """Answer with when a hash left each list, and who was sent a version that has it."""
+    registry, hash_set = require_auditor(request).registry, readable_set(request)
+    algorithm = parse_algorithm(request.match_info["algorithm"])
+    value = HashValue(algorithm, parse_value(algorithm, request.match_info["digits"]))
+    found = await services(request).retractions.read(registry, hash_set, value)
+    return answer(PresenceList(lists=[_to_presence(one) for one in found]))
+
+
+def _to_presence(presence: Presence) -> PresenceDocument:
+    return PresenceDocument(
+        list_name=str(presence.name),
+        entered=presence.entered,
+        left=presence.left,
+        holders=[
+            HolderDocument(
+                member=holder.member,
+                version=holder.version,
+                pulled_at=format_time(holder.pulled_at),
+                has_it=holder.has_it,
+            )
+            for holder in presence.holders
+        ],
     )
 
 

@@ -55,6 +55,30 @@ class BucketDocument(WireDocument):
     attributes: dict[str, str]
 
 
+class HolderDocument(WireDocument):
+    """Which version of a list a member was sent last, and whether the hash is in it."""
+
+    member: Id
+    version: int
+    pulled_at: str
+    has_it: bool
+
+
+class PresenceDocument(WireDocument):
+    """In which version a hash came into a list last, and in which it left; null: it is there."""
+
+    list_name: str
+    entered: int
+    left: int | None
+    holders: list[HolderDocument]
+
+
+class PresenceList(WireDocument):
+    """One hash in all lists of its hash set that hold it or held it."""
+
+    lists: list[PresenceDocument]
+
+
 class ProofDocument(WireDocument):
     """A proof of the log: hashes from leaf to root, or of consistency."""
 

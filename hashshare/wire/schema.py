@@ -143,6 +143,12 @@ OPERATIONS: Final = (
         cases.ConfirmationRequest,
         status=204,
     ),
+    Operation(
+        "get",
+        f"{_SET}/hashes/{{algorithm}}/{{digits}}/holders",
+        "When a hash left each list, and who was sent it (admins and auditors)",
+        lists.PresenceList,
+    ),
     Operation("get", f"{_LIST}/snapshot", "The newest snapshot", lists.SnapshotDocument),
     Operation(
         "get",
