@@ -1,5 +1,6 @@
 """Hypothesis strategies for the values of the domain."""
 
+import msgspec
 from hypothesis import strategies as st
 
 from hashshare.domain.changes import Change
@@ -113,6 +114,11 @@ views = st.builds(
     sources=st.none() | st.sets(st.sampled_from(MEMBERS)).map(lambda s: tuple(sorted(s))),
     media=st.none() | st.sets(st.sampled_from(Media)).map(lambda s: tuple(sorted(s))),
     show_members=st.booleans(),
+    weights=st.just(msgspec.UNSET)
+    | st.dictionaries(st.sampled_from(MEMBERS), st.integers(2, 3), min_size=1),
+    excluded_classifications=st.just(msgspec.UNSET)
+    | st.sampled_from(CLASSIFICATIONS).map(lambda one: (one,)),
+    excluded_sources=st.just(msgspec.UNSET) | st.sampled_from(MEMBERS).map(lambda one: (one,)),
 )
 
 Contents = dict[bytes, bytes]

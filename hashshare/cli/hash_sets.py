@@ -1,41 +1,29 @@
-"""Commands on hash sets and their views."""
+"""Commands on hash sets."""
 
 from datetime import UTC, datetime
-from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from hashshare.cli.options import Json, ProfileOption, load_profile
+from hashshare.cli.options import (
+    Json,
+    ProfileOption,
+    SetName,
+    load_profile,
+    names_or_none,
+    split_names,
+)
 from hashshare.cli.output import EXIT_CODES, output, run
-from hashshare.cli.previewing import PreviewOption, put_into_force, show_preview
+from hashshare.cli.previewing import PreviewOption, put_into_force
 from hashshare.client import Client
-from hashshare.client.admin import Edit
 from hashshare.domain.hashes import HashAlgorithm, parse_algorithm
-from hashshare.domain.policy import Media, QuorumOf, View
+from hashshare.domain.policy import View
 from hashshare.domain.registry import EVERYBODY, DisputeBound, HashSet, Registry
-from hashshare.errors import AlreadyExistsError, MalformedError, NotFoundError
+from hashshare.errors import MalformedError
 from hashshare.wire.lists import HashSetDocument
 
 sets = typer.Typer(name="hash-set", help="Create hash sets and look at them.", no_args_is_help=True)
-views = typer.Typer(
-    name="view", help="Create and change the views of a hash set.", no_args_is_help=True
-)
-
-
-class CountedBasisName(StrEnum):
-    """Which assertions a view counts."""
-
-    REVIEWED = "reviewed"
-    ANY = "any"
-
-
-SetName = Annotated[str, typer.Argument(metavar="SET", help="Id of the hash set.")]
-ViewName = Annotated[
-    str, typer.Argument(metavar="SET/VIEW", help="The view, such as csam/confirmed.")
-]
 
 BoundOption = Annotated[
     str | None,
@@ -45,31 +33,6 @@ BoundOption = Annotated[
         "disputes it, or a reviewer decides. none: no bound.",
     ),
 ]
-Quorum = Annotated[
-    int | None, typer.Option(min=1, max=1000, help="So many distinct members must assert a hash.")
-]
-CountedOf = Annotated[QuorumOf | None, typer.Option(help="What is counted.")]
-CountedBasis = Annotated[
-    CountedBasisName | None, typer.Option(help="reviewed, or any to count relayed assertions too.")
-]
-DisputeLimit = Annotated[
-    int | None, typer.Option(min=1, max=1000, help="So many disputes take a hash out.")
-]
-Classifications = Annotated[str | None, typer.Option(help="Only these count, comma-separated.")]
-Sources = Annotated[str | None, typer.Option(help="Only these members count.")]
-CountedMedia = Annotated[str | None, typer.Option(help="Only these media count.")]
-ShowMembers = Annotated[
-    bool | None,
-    typer.Option("--show-members/--no-show-members", help="Whether entries name members."),
-]
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(sorted({part.strip() for part in text.split(",") if part.strip()}))
-
-
-def _optional(text: str | None) -> tuple[str, ...] | None:
-    return _split(text) if text else None
 
 
 @sets.command(
@@ -104,10 +67,10 @@ def create(
     async def work() -> None:
         hash_set = HashSet(
             title=title or name,
-            algorithms=tuple(map(parse_algorithm, _split(algorithms))),
-            classifications=_split(classifications),
-            contributors=_split(contributors),
-            readers=_split(readers),
+            algorithms=tuple(map(parse_algorithm, split_names(algorithms))),
+            classifications=split_names(classifications),
+            contributors=split_names(contributors),
+            readers=split_names(readers),
             views={"all": View()} if view else {},
             dispute_bound=_parse_bound(dispute_bound or "none"),
         )
@@ -138,14 +101,14 @@ def set_hash_set(
 
     def change(registry: Registry) -> Registry:
         known = registry.hash_set(name)
-        added = tuple(map(parse_algorithm, _split(add_algorithms or "")))
+        added = tuple(map(parse_algorithm, split_names(add_algorithms or "")))
         changed = msgspec.structs.replace(
             known,
             title=title or known.title,
             algorithms=tuple(sorted({*known.algorithms, *added})),
-            classifications=_optional(classifications) or known.classifications,
-            contributors=_optional(contributors) or known.contributors,
-            readers=_optional(readers) or known.readers,
+            classifications=names_or_none(classifications) or known.classifications,
+            contributors=names_or_none(contributors) or known.contributors,
+            readers=names_or_none(readers) or known.readers,
             dispute_bound=_parse_bound(dispute_bound) if dispute_bound else known.dispute_bound,
         )
         return registry.with_hash_set(name, changed)
@@ -186,145 +149,6 @@ def show(name: SetName, *, profile: ProfileOption = None, as_json: Json = False)
     output.record(fields)
 
 
-@views.command(
-    "create", epilog=f"Example: hashshare view create csam/confirmed --quorum 2\n\n{EXIT_CODES}"
-)
-def create_view(
-    name: ViewName,
-    *,
-    quorum: Quorum = None,
-    quorum_of: CountedOf = None,
-    basis: CountedBasis = None,
-    dispute_limit: DisputeLimit = None,
-    classifications: Classifications = None,
-    sources: Sources = None,
-    media: CountedMedia = None,
-    show_members: ShowMembers = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Change a view that exists.")] = False,
-    preview: PreviewOption = False,
-    profile: ProfileOption = None,
-    as_json: Json = False,
-) -> None:
-    """Create a view, or make it anew with --replace; published within a second or two.
-
-    What is not named is: quorum 1 of members, basis reviewed, dispute limit 1, all
-    classifications, sources and media count, members are shown.
-    """
-    given = _given(
-        quorum, quorum_of, basis, dispute_limit, classifications, sources, media, show_members
-    )
-    hash_set, view_id = _parse_view(name)
-
-    def change(registry: Registry) -> Registry:
-        if view_id in registry.hash_set(hash_set).views and not replace:
-            raise AlreadyExistsError(f"there is a view {name}; change it with: view set")
-        return registry.with_view(hash_set, view_id, msgspec.structs.replace(View(), **given))
-
-    put_into_force(change, reason=f"set view {name}", what={"view": name}, preview=preview,
-                   profile=profile)  # fmt: skip
-
-
-@views.command(
-    "set", epilog=f"Example: hashshare view set csam/confirmed --quorum 3 --preview\n\n{EXIT_CODES}"
-)
-def set_view(
-    name: ViewName,
-    *,
-    quorum: Quorum = None,
-    quorum_of: CountedOf = None,
-    basis: CountedBasis = None,
-    dispute_limit: DisputeLimit = None,
-    classifications: Classifications = None,
-    sources: Sources = None,
-    media: CountedMedia = None,
-    show_members: ShowMembers = None,
-    preview: PreviewOption = False,
-    profile: ProfileOption = None,
-    as_json: Json = False,
-) -> None:
-    """Change what is named of a view, and nothing else; "" lets all count again."""
-    given = _given(
-        quorum, quorum_of, basis, dispute_limit, classifications, sources, media, show_members
-    )
-    put_into_force(_changing(name, given), reason=f"set view {name}", what={"view": name},
-                   preview=preview, profile=profile)  # fmt: skip
-
-
-@views.command(
-    "preview",
-    epilog="Example: hashshare view preview csam/confirmed --quorum 3 --output changes.ndjson"
-    f"\n\n{EXIT_CODES}",
-)
-def preview_view(
-    name: ViewName,
-    *,
-    quorum: Quorum = None,
-    quorum_of: CountedOf = None,
-    basis: CountedBasis = None,
-    dispute_limit: DisputeLimit = None,
-    classifications: Classifications = None,
-    sources: Sources = None,
-    media: CountedMedia = None,
-    show_members: ShowMembers = None,
-    changes: Annotated[int, typer.Option(help="So many changes of each list are shown.")] = 10,
-    output_path: Annotated[
-        Path | None,
-        typer.Option("--output", metavar="FILE", help="Write every change here, one a line."),
-    ] = None,
-    profile: ProfileOption = None,
-    as_json: Json = False,
-) -> None:
-    """Tell what would enter and leave each list if the view were set so; changes nothing."""
-    given = _given(
-        quorum, quorum_of, basis, dispute_limit, classifications, sources, media, show_members
-    )
-    show_preview(_changing(name, given), profile=profile, changes=changes, path=output_path)
-
-
-@views.command(epilog=f"Example: hashshare view delete csam/confirmed\n\n{EXIT_CODES}")
-def delete(
-    name: ViewName,
-    *,
-    preview: PreviewOption = False,
-    profile: ProfileOption = None,
-    as_json: Json = False,
-) -> None:
-    """Delete a view; its lists end."""
-    hash_set, view_id = _parse_view(name)
-    put_into_force(
-        lambda registry: registry.with_view(hash_set, view_id, None),
-        reason=f"delete view {name}",
-        what={"view": name},
-        done="deleted",
-        preview=preview,
-        profile=profile,
-    )
-
-
-@views.command("list", epilog=f"Example: hashshare view list csam\n\n{EXIT_CODES}")
-def list_views(name: SetName, *, profile: ProfileOption = None, as_json: Json = False) -> None:
-    """List the views of a hash set with their policies."""
-
-    async def work() -> dict[str, View]:
-        async with Client(load_profile(profile)) as client:
-            return (await client.admin.registry()).hash_set(name).views
-
-    rows = [{"view": f"{name}/{v}"} | msgspec.to_builtins(p) for v, p in run(work()).items()]
-    output.table(
-        [
-            "view",
-            "quorum",
-            "quorum_of",
-            "basis",
-            "dispute_limit",
-            "classifications",
-            "sources",
-            "media",
-        ],
-        rows,
-    )
-
-
 def _parse_bound(text: str) -> DisputeBound | msgspec.UnsetType:
     if text == "none":
         return msgspec.UNSET
@@ -339,52 +163,6 @@ def _parse_bound(text: str) -> DisputeBound | msgspec.UnsetType:
     return bound
 
 
-def _parse_view(text: str) -> tuple[str, str]:
-    hash_set, separator, view = text.partition("/")
-    if not separator or not hash_set or not view:
-        raise MalformedError(f"a view is written SET/VIEW, not {text!r:.80}")
-    return hash_set, view
-
-
-def _given(
-    quorum: int | None,
-    quorum_of: QuorumOf | None,
-    basis: CountedBasisName | None,
-    dispute_limit: int | None,
-    classifications: str | None,
-    sources: str | None,
-    media: str | None,
-    show_members: bool | None,
-) -> dict[str, Any]:
-    """Return the fields of a view that were named."""
-    lists = {"classifications": classifications, "sources": sources}
-    chosen = {
-        "quorum": quorum,
-        "quorum_of": quorum_of,
-        "basis": basis and basis.value,
-        "dispute_limit": dispute_limit,
-        "show_members": show_members,
-    }
-    fields: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-    # An empty text is an answer too: all of them.
-    fields |= {name: _optional(text) for name, text in lists.items() if text is not None}
-    if media is not None:
-        fields["media"] = tuple(Media(m) for m in _split(media)) or None
-    return fields
-
-
-def _changing(name: str, given: dict[str, Any]) -> Edit:
-    hash_set, view_id = _parse_view(name)
-
-    def change(registry: Registry) -> Registry:
-        known = registry.hash_set(hash_set).views.get(view_id)
-        if known is None:
-            raise NotFoundError(f"there is no view {name}")
-        return registry.with_view(hash_set, view_id, msgspec.structs.replace(known, **given))
-
-    return change
-
-
 def _describe(policy: dict[str, Any]) -> str:
     return ", ".join(
         f"{name.replace('_', ' ')} {value}" for name, value in policy.items() if value is not None
@@ -394,4 +172,3 @@ def _describe(policy: dict[str, Any]) -> str:
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.add_typer(sets)
-    app.add_typer(views)

@@ -30,6 +30,8 @@ ProfileOption = Annotated[
     ),
 ]
 
+SetName = Annotated[str, typer.Argument(metavar="SET", help="Id of the hash set.")]
+
 
 def profile_folder(chosen: Path | None) -> Path:
     """Return the folder of the profile that is meant."""
@@ -47,3 +49,13 @@ def load_profile(chosen: Path | None) -> Profile:
         NotFoundError: There is none.
     """
     return Profile.load(profile_folder(chosen))
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Return what a comma-separated text names, sorted and each once."""
+    return tuple(sorted({part.strip() for part in text.split(",") if part.strip()}))
+
+
+def names_or_none(text: str | None) -> tuple[str, ...] | None:
+    """Return what a comma-separated text names; None when it is empty or not given."""
+    return split_names(text) if text else None

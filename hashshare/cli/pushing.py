@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hashshare.cli.options import Json, ProfileOption, load_profile
+from hashshare.cli.options import Json, ProfileOption, SetName, load_profile
 from hashshare.cli.output import EXIT_CODES, ending, output, run, shown
 from hashshare.client import Client
 from hashshare.client.push import PushProgress
@@ -19,7 +19,6 @@ from hashshare.domain.records import Record, WithdrawRecord
 from hashshare.domain.sandbox import SANDBOX, sandbox_records
 from hashshare.domain.statements import Operation
 
-SetName = Annotated[str, typer.Argument(metavar="SET", help="Id of the hash set.")]
 Files = Annotated[
     list[Path] | None,
     typer.Argument(metavar="FILE...", help="CSV, NDJSON or Parquet; - for standard input."),
@@ -115,9 +114,9 @@ def rule(
     as_json: Json = False,
 ) -> None:
     """Decide about hashes, as a reviewer or an admin; a signed statement like all else."""
-    defaults = Defaults(
-        Operation.RULE, decision=decision, words=parse_words(reason), columns=_columns(column)
-    )
+    with ending():
+        words = parse_words(reason)
+    defaults = Defaults(Operation.RULE, decision=decision, words=words, columns=_columns(column))
     _submit(hash_set, files, defaults, dry_run=dry_run, profile=profile)
 
 

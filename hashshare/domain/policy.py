@@ -61,6 +61,9 @@ class QuorumOf(StrEnum):
     JURISDICTIONS = "jurisdictions"
 
 
+Weight = Annotated[int, msgspec.Meta(ge=2, le=1000)]
+
+
 class View(Document, frozen=True):
     """Which hashes of a hash set are published under a name.
 
@@ -73,6 +76,10 @@ class View(Document, frozen=True):
         sources: Only these members' assertions count; None means all.
         media: Only assertions of these media count; None means all, also unstated.
         show_members: Whether entries name the members, or only count them.
+        weights: Trusted reviewers: so much the own review of each counts towards a quorum of
+            members, others' 1.
+        excluded_classifications: These do not count.
+        excluded_sources: These members' assertions do not count.
     """
 
     quorum: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
@@ -83,6 +90,27 @@ class View(Document, frozen=True):
     sources: tuple[Id, ...] | None = None
     media: tuple[Media, ...] | None = None
     show_members: bool = True
+    # Not written when unset, so that views from before there were such fields keep their bytes.
+    weights: dict[Id, Weight] | msgspec.UnsetType = msgspec.UNSET
+    excluded_classifications: tuple[Classification, ...] | msgspec.UnsetType = msgspec.UNSET
+    excluded_sources: tuple[Id, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def weighted(self) -> dict[str, int]:
+        """The weights that are not 1."""
+        return {} if isinstance(self.weights, msgspec.UnsetType) else self.weights
+
+    @property
+    def unheard(self) -> tuple[str, ...]:
+        """The members whose assertions do not count."""
+        excluded = self.excluded_sources
+        return () if isinstance(excluded, msgspec.UnsetType) else excluded
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The classifications that do not count."""
+        excluded = self.excluded_classifications
+        return () if isinstance(excluded, msgspec.UnsetType) else excluded
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +187,14 @@ def counts(view: View, member: MemberId, assertion: Assertion) -> bool:
         and (view.classifications is None or assertion.classification in view.classifications)
         and (view.sources is None or member in view.sources)
         and (view.media is None or assertion.media in view.media)
+        and assertion.classification not in view.left_out
+        and member not in view.unheard
     )
+
+
+def weight_in(view: View, member: MemberId, assertion: Assertion) -> int:
+    """Return how much an assertion that counts does so towards a quorum of members."""
+    return view.weighted.get(member, 1) if assertion.basis is Basis.REVIEWED else 1
 
 
 def attributes_in(
@@ -195,7 +230,7 @@ def attributes_in(
     if view.quorum_of is QuorumOf.JURISDICTIONS:
         reached = len({jurisdictions[member] for member in asserting})
     else:
-        reached = len(asserting)
+        reached = sum(weight_in(view, member, a) for member, a in asserting.items())
     if reached < view.quorum or counted(open_disputes) >= view.dispute_limit:
         return None
     if ruling is not None and ruling.decision is Decision.REMOVE:

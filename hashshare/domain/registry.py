@@ -537,17 +537,27 @@ def _verify_hash_set(hash_set_id: str, hash_set: HashSet, members: Mapping[str, 
         raise MalformedError(f"hash set {hash_set_id} has no algorithm or no classification")
     named: list[tuple[str, ...]] = [hash_set.contributors, hash_set.readers]
     for view in hash_set.views.values():
-        named.append(view.sources or ())
+        named += [view.sources or (), view.unheard, tuple(sorted(view.weighted))]
+        _verify_written(view)
+        _verify_sorted(view.left_out, "classifications")
         _verify_sorted(view.sources or (), "sources")
         _verify_sorted(view.media or (), "media")
         _verify_sorted(view.classifications or (), "classifications")
-        if not set(view.classifications or ()) <= set(hash_set.classifications):
+        mentioned = {*(view.classifications or ()), *view.left_out}
+        if not mentioned <= set(hash_set.classifications):
             raise MalformedError(f"a view of {hash_set_id} has a classification that it lacks")
     for ids in named:
         _verify_sorted(ids, "members")
         for member_id in ids:
             if member_id != EVERYBODY and member_id not in members:
                 raise MalformedError(f"hash set {hash_set_id} names no member {member_id!r:.70}")
+
+
+def _verify_written(view: View) -> None:
+    """Refuse what says nothing: it would be a second spelling of what is left out."""
+    for written in (view.weights, view.excluded_classifications, view.excluded_sources):
+        if not isinstance(written, msgspec.UnsetType) and not written:
+            raise MalformedError("what excludes or weighs nothing is not written")
 
 
 def _verify_sorted(values: tuple[str, ...], what: str) -> None:

@@ -39,12 +39,13 @@ _ALL: Final = """
 # $10 classifications, $11 sources, $12 media, $13 show_members, and at the place of each
 # member's number $14 its id, $15 its jurisdiction. What is disregarded: $16 member number,
 # $17 first and $18 last sequence of each part; null when nothing is, and then not looked at.
+# At the place of each member's number $19 its weight; $20 excluded classifications, $21 sources.
 #
 # One hash after the other, by index: statistics lag behind a bulk import by minutes, and with
 # wrong ones the planner's own joins take a time that grows with the square of the number.
 _EVALUATION: Final = """
     SELECT algorithm, value,
-           CASE WHEN (CASE WHEN $7::boolean THEN jurisdictions ELSE members END) >= $6::integer
+           CASE WHEN (CASE WHEN $7::boolean THEN jurisdictions ELSE weight END) >= $6::integer
                  -- One that does not count alone counts as soon as there is a second one.
                  AND (CASE WHEN disputes > 1 THEN disputes ELSE alone END) < $9::integer
                  AND decision IS DISTINCT FROM 'remove'
@@ -59,6 +60,8 @@ _EVALUATION: Final = """
       FROM chosen JOIN hash USING (hash_id)
            CROSS JOIN LATERAL (
         SELECT count(*) AS members,
+               coalesce(sum(CASE WHEN basis = 'reviewed' THEN ($19::integer[])[stance_no]
+                                 ELSE 1 END), 0) AS weight,
                count(DISTINCT jurisdiction) AS jurisdictions,
                min(media) AS media,
                max(media) AS other_media,
@@ -73,6 +76,7 @@ _EVALUATION: Final = """
             -- Of a member's assertions in force, the one that speaks for it: its latest, and
             -- of one submission the greatest record id. Who disputes has none in force.
             SELECT DISTINCT ON (member_no)
+                   member_no AS stance_no,
                    ($14::text[])[member_no] AS member_id,
                    ($15::text[])[member_no] AS jurisdiction,
                    classification, media, basis
@@ -89,6 +93,8 @@ _EVALUATION: Final = """
            AND ($11::text[] IS NULL OR member_id = ANY ($11::text[]))
            -- Not stated is none of the media.
            AND ($12::text[] IS NULL OR media = ANY ($12::text[]))
+           AND ($20::text[] IS NULL OR classification <> ALL ($20::text[]))
+           AND ($21::text[] IS NULL OR member_id <> ALL ($21::text[]))
            ) AS tally
            LEFT JOIN LATERAL (
         -- The latest ruling holds.
@@ -248,6 +254,9 @@ class EvaluationRepository:
         arguments = [
             *_arguments(span, view, registry, members),
             *await self._read_disregarded(registry),
+            [view.weighted.get(member, 1) for member in members],
+            view.left_out or None,
+            view.unheard or None,
         ]
         cursor = await self.connection.cursor(statement, *arguments)
         encoded: dict[str | None, bytes | None] = {None: None}

@@ -345,6 +345,16 @@ async def test_a_policy_is_previewed_before_it_is_set(
     assert done.objects == [{"view": "csam/two", "changed": True}]
     shown = await sh("view", "list", "csam", "--json", profile=admin)
     assert [(o["quorum"], o["dispute_limit"]) for o in shown.objects] == [(1, 1), (2, 3)]
+    trusted = ("--weights", "acme=2", "--excluded-classifications", "A2")
+    weighed = await sh("view", "preview", "csam/two", *trusted, "--json", profile=admin)
+    assert {o["list"]: o["enters"] for o in weighed.objects if o["kind"] == "list"} == {
+        "csam/two/md5": 0,
+        "csam/two/sha256": 3,
+    }
+    wrong_weights = ("acme", "acme=1", "acme=1001", "acme=2,acme=3")
+    for wrong in (*(["csam/two", "--weights", w] for w in wrong_weights), ["csam"]):
+        misspelled = await sh("view", "set", *wrong, profile=admin)
+        assert (misspelled.code, "Traceback" in misspelled.err) == (1, False)
 
 
 async def test_an_auditor_vouches(federation: Federation) -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -218,3 +219,24 @@ async def test_nothing_is_disregarded_before_it_is_said(running: Running) -> Non
     await running.change_registry(until)
     history, _ = await read_history(running)
     assert history.registry == until
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"weights": {}},
+        {"weights": {"nobody": 2}},
+        {"excluded_sources": ()},
+        {"excluded_sources": ("nobody",)},
+        {"excluded_sources": ("beta", "acme")},
+        {"excluded_classifications": ()},
+        {"excluded_classifications": ("Z9",)},
+    ],
+)
+async def test_a_view_that_says_nothing_or_names_nobody_is_refused(
+    running: Running, fields: dict[str, Any]
+) -> None:
+    """Each meaning has one spelling."""
+    registry = (await running.registries.current()).registry
+    with pytest.raises(MalformedError):
+        registry.with_view("csam", "all", View(**fields))

@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator
 from itertools import pairwise
+from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hashshare.domain.fold import Fold, Opinion
@@ -123,7 +124,35 @@ wide_views = st.builds(
     basis=st.just("any"),
     dispute_limit=st.integers(2, 3),
     show_members=st.booleans(),
+    weights=st.just(msgspec.UNSET)
+    | st.dictionaries(st.sampled_from(MEMBERS), st.integers(2, 3), min_size=1),
 )
+
+# One hash that a trusted reviewer reviewed and one that it relayed, with another's word.
+TRUSTED = MEMBERS[0]
+_BOTH = [{HashAlgorithm.PDQ: bytes([n]) * 32} for n in (1, 2)]
+WEIGHED: History = [
+    (
+        TRUSTED,
+        [
+            AssertRecord("r1", _BOTH[0], "A1", None, Basis.REVIEWED),
+            AssertRecord("r2", _BOTH[1], "A1", None, Basis.RELAYED),
+        ],
+    ),
+    (MEMBERS[2], [AssertRecord("r1", _BOTH[1], "A2", None, Basis.REVIEWED)]),
+]
+
+
+def _weighed(**fields: Any) -> dict[str, Any]:
+    return {
+        "history": WEIGHED,
+        "view": View(basis="any", **fields),
+        "covered": 0,
+        "log_size": 2,
+        "batch_size": 5,
+        "alone": [True] * 10,
+        "unheard": {},
+    }
 
 
 async def _store_opinion(
@@ -179,14 +208,18 @@ async def connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @given(
-    st.one_of(histories, dense_histories),
-    st.one_of(views, wide_views),
-    st.integers(0, 8),
-    st.integers(0, 8),
-    st.integers(1, 5),
-    st.lists(st.booleans(), min_size=10, max_size=10),
-    disregarded,
+    history=st.one_of(histories, dense_histories),
+    view=st.one_of(views, wide_views),
+    covered=st.integers(0, 8),
+    log_size=st.integers(0, 8),
+    batch_size=st.integers(1, 5),
+    alone=st.lists(st.booleans(), min_size=10, max_size=10),
+    unheard=disregarded,
 )
+@example(**_weighed(quorum=2, weights={TRUSTED: 2}))
+@example(**_weighed(quorum=3, weights={TRUSTED: 2}))
+@example(**_weighed(excluded_classifications=("A1",)))
+@example(**_weighed(excluded_sources=(TRUSTED,)))
 @with_database
 async def test_a_view_in_sql_equals_the_domain(
     connection: asyncpg.Connection,

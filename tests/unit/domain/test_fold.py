@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hashshare.domain.documents import encode_document
 from hashshare.domain.fold import Fold
 from hashshare.domain.hashes import HashAlgorithm, HashValue
 from hashshare.domain.names import MemberId
@@ -287,3 +288,30 @@ def test_hiding_the_members_gives_what_a_view_that_hides_them_publishes(
         one = attributes_in(shown, said.stances, JURISDICTIONS, said.ruling)
         other = attributes_in(hidden, said.stances, JURISDICTIONS, said.ruling)
         assert (None if one is None else without_members(one)) == other
+
+
+def test_a_trusted_reviewers_own_review_counts_for_more() -> None:
+    """Not what it relays, not towards jurisdictions; and its word is named once."""
+    view = View(basis="any", quorum=2, weights={"acme": 2})
+    assert entry(fold((ACME, vouch())), view) == {"by": {"acme": "A1"}}
+    assert entry(fold((BETA, vouch())), view) is None
+    assert entry(fold((ACME, vouch(basis=Basis.RELAYED))), view) is None
+    countries = msgspec.structs.replace(view, quorum_of=QuorumOf.JURISDICTIONS)
+    assert entry(fold((ACME, vouch())), countries) is None
+    hidden = msgspec.structs.replace(view, show_members=False)
+    assert entry(fold((ACME, vouch())), hidden) == {"classifications": ["A1"], "members": 1}
+
+
+def test_what_a_view_excludes_does_not_count() -> None:
+    """A member, or a classification."""
+    state = fold((ACME, vouch("A1")), (BETA, vouch("B1")))
+    assert entry(state, View(excluded_sources=("beta",))) == {"by": {"acme": "A1"}}
+    assert entry(state, View(excluded_classifications=("A1",))) == {"by": {"beta": "B1"}}
+
+
+def test_views_from_before_weights_keep_their_bytes() -> None:
+    """Registries are signed: a field that came later is not written when it is unset."""
+    assert encode_document(View()) == (
+        b'{"basis":"reviewed","classifications":null,"dispute_limit":1,"media":null,"quorum":1,'
+        b'"quorum_of":"members","show_members":true,"sources":null}'
+    )
