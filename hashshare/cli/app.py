@@ -15,6 +15,7 @@ from hashshare.cli.output import EXIT_CODES
 
 _MODULES: Final = {
     "serving": {"init", "serve"},
+    "recovering": {"recover"},
     "joining": {"enrol", "renew", "status"},
     "members": {"member"},
     "hash_sets": {"hash-set"},

@@ -84,7 +84,9 @@ async def serve(options: Options, started: Callable[[Listening], None]) -> None:
     settings = ServerSettings.load(options.folder)
     stopping = stop_requested()
     async with AsyncExitStack() as stack:
-        dsn = await stack.enter_async_context(_database(options, settings))
+        dsn = await stack.enter_async_context(
+            open_database(options.folder, options.database or settings.database)
+        )
         await migrate(dsn)
         pool = await stack.enter_async_context(open_pool(dsn))
         server, beside = await build_server(stack, options, settings, pool)
@@ -123,12 +125,12 @@ def stop_requested() -> asyncio.Event:
 
 
 @asynccontextmanager
-async def _database(options: Options, settings: ServerSettings) -> AsyncIterator[str]:
-    chosen = options.database or settings.database
+async def open_database(folder: Path, chosen: str) -> AsyncIterator[str]:
+    """Give the URL of the chosen database, or run the embedded one of a coalition's folder."""
     if chosen != EMBEDDED:
         yield chosen
         return
-    embedded = run_embedded(options.folder / "data" / "postgres")
+    embedded = run_embedded(folder / "data" / "postgres")
     dsn = await asyncio.to_thread(embedded.__enter__)
     try:
         yield await create_database(dsn)
@@ -146,15 +148,11 @@ async def build_server(
     folder = options.folder
     keys = folder / "keys"
     blobs = Blobs.open(settings.blobs or (folder / "data" / "blobs").absolute().as_uri())
-    signer = NoteSigner(settings.log, read_private_key(keys / "log.pem"))
     authority = Authority.from_pem(
         (keys / "ca.pem").read_bytes(), (keys / "ca-cert.pem").read_bytes()
     )
     news = News(pool)
-    records: list[NewestRecord] = [FileRecord(folder / "data" / "newest.checkpoint")]
-    if settings.blobs:
-        records.insert(0, shared_record(blobs.store))
-    guard = Guard(pool, signer, records)
+    guard = open_guard(folder, settings, pool, blobs)
     # Before anything is signed.
     await guard.verify()
     registries = RegistryService(pool, guard)
@@ -204,6 +202,15 @@ async def build_server(
         witnessing=witnessing,
     )
     return _to_server(options, settings, services), partial(_together, *beside)
+
+
+def open_guard(folder: Path, settings: ServerSettings, pool: Pool, blobs: Blobs) -> Guard:
+    """Return what signs for a coalition, held to what its folder and its blob store record."""
+    records: list[NewestRecord] = [FileRecord(folder / "data" / "newest.checkpoint")]
+    if settings.blobs:
+        records.insert(0, shared_record(blobs.store))
+    signer = NoteSigner(settings.log, read_private_key(folder / "keys" / "log.pem"))
+    return Guard(pool, signer, records)
 
 
 async def _together(*runs: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -264,8 +264,16 @@ class Guard:
         return Checkpoint(signed.origin, head.size, head.root)
 
     def _refuse(self, size: int, found: str) -> RollbackError:
-        self._refusal = f"nothing is signed: {size} leaves were signed for, and {found}"
+        self._refusal = (
+            f"nothing is signed: {size} leaves were signed for, and {found};"
+            " restore the latest backup, and bring the rest back: hashshare recover"
+        )
         if not self._refused.is_set():
-            _LOG.error("nothing is signed", signed_for=size, found=found)
+            _LOG.error(
+                "nothing is signed",
+                signed_for=size,
+                found=found,
+                remedy="stop all servers of this database, then: hashshare recover",
+            )
         self._refused.set()
         return RollbackError(self._refusal)

@@ -11,24 +11,26 @@ kill at any moment:
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from hashshare.crypto.envelope import seal
+from hashshare.crypto.envelope import Envelope, seal
 from hashshare.crypto.keys import PrivateKey
-from hashshare.domain.changes import Version
-from hashshare.domain.documents import encode_document
+from hashshare.domain.documents import decode_document, encode_document
 from hashshare.domain.names import HashSetId, format_time
 from hashshare.domain.registry import Registry, parse_registry
-from hashshare.domain.statements import PUBLICATION_TYPE, id_of
+from hashshare.domain.statements import PUBLICATION_TYPE, Publication, id_of
 from hashshare.errors import (
     ConflictError,
     PermissionDeniedError,
     ReplicaDamagedError,
+    RootMismatchError,
     UnavailableError,
 )
 from hashshare.replica import Replica
@@ -61,6 +63,14 @@ RETRY_SECONDS: Final = 1.0
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEdition:
+    """An edition, and the open snapshot of the database that it is to be made from."""
+
+    edition: Edition
+    reading: Connection
 
 
 class Publisher:
@@ -116,7 +126,7 @@ class Publisher:
             except ReplicaDamagedError:
                 # It holds nothing that the database does not: the next start makes it anew.
                 self.close()
-                _remove_replica(self._replica.path)
+                remove_replica(self._replica.path)
                 raise
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -162,6 +172,37 @@ class Publisher:
             log_size=row.log_size,
             changes=sum(state.changes for state in states),
         )
+        return row
+
+    @asynccontextmanager
+    async def planned(self, statement: Publication) -> AsyncIterator[PlannedEdition]:
+        """Plan a publication that was signed before, from the database as it is now.
+
+        The snapshot stays until the block is left, whatever is appended meanwhile.
+        """
+        async with snapshot(self._pool) as reading:
+            states = await PublicationRepository(reading).read_states()
+            (state,) = [s for s in states if s.hash_set == statement.hash_set]
+            new = await self._read_registry(reading, statement.registry_version)
+            old = await self._read_registry_of(reading, state)
+            edition = await plan_edition(
+                reading, state, log_size=statement.log_size, old=old, new=new
+            )
+            yield PlannedEdition(edition, reading)
+
+    async def republish(self, planned: PlannedEdition, signed: Envelope) -> PublicationRow:
+        """Make a version again that was signed before, and append its statement as it was.
+
+        Args:
+            planned: By ``planned``.
+            signed: The statement, verified.
+
+        Raises:
+            RootMismatchError: The database does not come to what was signed; nothing is changed.
+        """
+        async with self._lock:
+            await self._follower.catch_up(planned.edition.hash_set)
+            row, _ = await self._publish(planned.edition, planned.reading, signed)
         return row
 
     async def catch_up(self) -> None:
@@ -243,7 +284,7 @@ class Publisher:
         return await plan_edition(reading, state, log_size=head.size, old=old, new=registry)
 
     async def _publish(
-        self, edition: Edition, reading: Connection
+        self, edition: Edition, reading: Connection, signed: Envelope | None = None
     ) -> tuple[PublicationRow, list[ListState]]:
         # Left in the opposite order: PostgreSQL commits, and then the replica.
         async with (
@@ -254,18 +295,22 @@ class Publisher:
             evaluation = EvaluationRepository(reading)
             writer = EditionWriter(edition, self._worker, replica, evaluation, publications)
             states = await self._worker.run(writer.write)
-            row = await self._append(edition, states, connection)
+            if signed is not None:
+                _verify_same(edition, states, signed)
+            envelope = signed or self._seal(edition, states)
+            row = await self._append(edition, states, envelope, connection)
         return row, states
 
     async def _append(
-        self, edition: Edition, states: list[ListState], connection: Connection
+        self,
+        edition: Edition,
+        states: list[ListState],
+        envelope: Envelope,
+        connection: Connection,
     ) -> PublicationRow:
         publications, hash_set_no = PublicationRepository(connection), edition.state.hash_set_no
         for state in states:
             await publications.append_list(hash_set_no, state)
-        statement = edition.to_statement(states, format_time(self._clock()))
-        key = self._key_of(edition.registry)
-        envelope = seal(encode_document(statement), PUBLICATION_TYPE, [key])
         # The last lock, and the shortest.
         log = LogRepository(connection)
         await log.lock()
@@ -279,10 +324,10 @@ class Publisher:
         row = PublicationRow(
             hash_set_no=hash_set_no,
             hash_set=edition.hash_set,
-            version=Version(statement.version),
+            version=edition.version,
             log_index=place.index,
-            log_size=statement.log_size,
-            registry_version=statement.registry_version,
+            log_size=edition.log_size,
+            registry_version=edition.registry.version,
             statement_id=id_of(envelope),
         )
         await publications.append(row)
@@ -290,6 +335,11 @@ class Publisher:
         await notices.send_publication(row.hash_set, row.version)
         await notices.send_log(place.index + 1)
         return row
+
+    def _seal(self, edition: Edition, states: list[ListState]) -> Envelope:
+        statement = edition.to_statement(states, format_time(self._clock()))
+        key = self._key_of(edition.registry)
+        return seal(encode_document(statement), PUBLICATION_TYPE, [key])
 
     async def _is_due(
         self, connection: Connection, state: HashSetState, registry: Registry
@@ -326,15 +376,24 @@ class Publisher:
         raise PermissionDeniedError("the registry does not list this publisher's key")
 
 
+def _verify_same(edition: Edition, states: list[ListState], signed: Envelope) -> None:
+    statement = decode_document(signed.payload, Publication)
+    if edition.to_statement(states, statement.created_at) != statement:
+        raise RootMismatchError(
+            f"version {statement.version} of {statement.hash_set} is not what the database comes to"
+        )
+
+
 def _open_replica(path: Path) -> Replica:
     try:
         return Replica.open(path)
     except ReplicaDamagedError:
         _LOG.warning("replica of the publisher is damaged and made anew")
-        _remove_replica(path)
+        remove_replica(path)
         return Replica.open(path)
 
 
-def _remove_replica(path: Path) -> None:
+def remove_replica(path: Path) -> None:
+    """Remove a publisher's replica, which is made anew from the database."""
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
