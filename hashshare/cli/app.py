@@ -17,6 +17,7 @@ _MODULES: Final = {
     "serving": {"init", "serve"},
     "recovering": {"recover"},
     "joining": {"enrol", "renew", "status"},
+    "certificates": {"certificate"},
     "members": {"member"},
     "hash_sets": {"hash-set"},
     "views": {"view"},

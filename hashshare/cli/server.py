@@ -29,6 +29,7 @@ from hashshare.domain.sandbox import SANDBOX_AUTHOR
 from hashshare.http import Endpoints, Server, ServerLimits, Services
 from hashshare.http.tls import api_context, enrol_context
 from hashshare.http.witnesses import WitnessPusher
+from hashshare.service.approval import Approval
 from hashshare.service.batches import BatchLimits, BatchService
 from hashshare.service.cases import CaseService
 from hashshare.service.directory import Directory
@@ -36,6 +37,7 @@ from hashshare.service.guard import Guard
 from hashshare.service.log import LogService
 from hashshare.service.membership import MembershipService
 from hashshare.service.news import News
+from hashshare.service.own_certificates import OwnCertificates
 from hashshare.service.preview import PreviewService
 from hashshare.service.publish import Publisher
 from hashshare.service.pull import PullService
@@ -156,12 +158,13 @@ async def build_server(
     # Before anything is signed.
     await guard.verify()
     registries = RegistryService(pool, guard)
+    approval = Approval(registries, _governance_key(keys / "governance.pem"))
     membership = MembershipService(
         pool,
         authority,
         registries,
         parse_trust((folder / "trust.json").read_bytes()),
-        _governance_key(keys / "governance.pem"),
+        approval,
     )
     log = LogService(pool, guard)
     await _ensure_genesis(folder / "genesis", registries, membership)
@@ -192,6 +195,7 @@ async def build_server(
         membership=membership,
         news=news,
         previews=PreviewService(pool, registries),
+        own_certificates=OwnCertificates(pool, approval, settings.log),
         pull=pull,
         redactions=RedactionService(pool, blobs, registries, guard),
         registries=registries,

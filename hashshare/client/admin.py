@@ -21,7 +21,7 @@ from hashshare.domain.documents import decode_document, encode_document
 from hashshare.domain.hashes import HashValue
 from hashshare.domain.names import format_time
 from hashshare.domain.policy import View
-from hashshare.domain.registry import HashSet, Member, Registry, Span, Status
+from hashshare.domain.registry import HashSet, KeyScope, Member, Registry, Span, Status
 from hashshare.domain.statements import (
     REDACTION_TYPE,
     SUBMISSION_TYPE,
@@ -138,7 +138,8 @@ class Admin:
         Raises:
             NotFoundError: None waits.
         """
-        pending = (await self.member(member_id)).pending_keys
+        shown = await self.member(member_id)
+        pending, scopes = shown.pending_keys, shown.pending_scopes
         if not pending:
             raise NotFoundError(f"no key of member {member_id} waits for approval")
         for text in pending:
@@ -147,7 +148,16 @@ class Admin:
         def add(registry: Registry) -> Registry:
             member = registry.member(member_id)
             keys = tuple(dict.fromkeys((*member.submission_keys, *pending)))
-            changed = msgspec.structs.replace(member, submission_keys=keys)
+            bounds = dict(member.key_scopes or {}) | {
+                key: KeyScope(
+                    name=scope.name,
+                    hash_sets=msgspec.UNSET if scope.hash_sets is None else tuple(scope.hash_sets),
+                )
+                for key, scope in scopes.items()
+            }
+            changed = msgspec.structs.replace(
+                member, submission_keys=keys, key_scopes=bounds or msgspec.UNSET
+            )
             return registry.with_member(member_id, changed)
 
         return await self.edit(add, reason=f"approve the keys of {member_id}", now=now)

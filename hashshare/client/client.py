@@ -21,6 +21,7 @@ from hashshare.client.journal import Journal
 from hashshare.client.logbook import Logbook, Position
 from hashshare.client.lookup import Finding, Looker, look_up, parse_in
 from hashshare.client.own import fetch_records
+from hashshare.client.own_certificates import OwnCertificates
 from hashshare.client.profile import Profile
 from hashshare.client.pull import Pulled, Puller, PullProgress
 from hashshare.client.push import Pushed, Pusher, PushProgress
@@ -94,6 +95,11 @@ class Client:
             self._stack.callback(self._pending.close)
         ahead = Follower(self.profile, self.session, self._pending, offer=Offer.NEWEST)
         return Admin(self.profile, self.session, replace(self._verifier, follower=ahead))
+
+    @property
+    def certificates(self) -> OwnCertificates:
+        """This member's certificates, for scripts and data centres."""
+        return OwnCertificates(self.profile, self.session)
 
     @property
     def chain(self) -> Chain:

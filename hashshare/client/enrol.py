@@ -66,18 +66,21 @@ async def enrol(invitation: Invitation, folder: Path) -> Joined:
     trust = await _fetch_trust(invitation)
     (folder / "keys").mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
-    tls_key, submission_key = _tls_key(folder), _submission_key(folder)
+    tls_key = _tls_key(folder)
     request = EnrolmentRequest(
-        csr=make_csr(tls_key, member=invitation.member),
-        possession=prove_possession(
+        csr=make_csr(tls_key, member=invitation.member), token=invitation.token
+    )
+    if invitation.pull_only is not True:
+        submission_key = _submission_key(folder)
+        proof = prove_possession(
             submission_key,
             member=invitation.member,
             origin=trust.log,
             context=invitation.token_digest,
-        ),
-        submission_key=submission_key.public.text,
-        token=invitation.token,
-    )
+        )
+        request = request.model_copy(
+            update={"possession": proof, "submission_key": submission_key.public.text}
+        )
     async with Session(invitation.enrol_url, pinned_context(trust.ca)) as session:
         done = await session.send("POST", "/v1/enrolments", request, EnrolmentDone)
     profile = Profile(

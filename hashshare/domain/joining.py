@@ -5,7 +5,7 @@ Source: docs/protocol.md, "Joining".
 
 import base64
 import binascii
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 import msgspec
 
@@ -114,11 +114,12 @@ def _verify_group(group: Keys) -> None:
         raise MalformedError(f"{group.threshold} of {len(group.keys)} keys cannot sign")
 
 
-class Invitation(Document, frozen=True):
+class Invitation(Document, frozen=True, kw_only=True):
     """Lets one organization enrol once. Whoever holds it can: it travels like a password.
 
     Attributes:
         ca_fingerprint: SHA-256 of the CA certificate's DER, hex.
+        pull_only: Whether who enrols needs no submission key, since it submits nothing.
         token: Known to nobody else; the server keeps its digest only.
         trust_digest: SHA-256 of the trust document, hex.
     """
@@ -128,6 +129,7 @@ class Invitation(Document, frozen=True):
     coalition: Text
     enrol_url: _Url
     member: Id
+    pull_only: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     token: _Token
     trust_digest: Digest
 

@@ -84,6 +84,22 @@ class DisputeBound(Document, frozen=True):
     records: Ordinal
 
 
+class KeyScope(Document, frozen=True):
+    """Bounds a submission key to some hash sets.
+
+    Attributes:
+        name: Tells the keys of one member apart, for people.
+        hash_sets: To which it may submit, sorted; all where it is left out.
+    """
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    hash_sets: tuple[Id, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    def covers(self, hash_set: str) -> bool:
+        """Return whether such a key may submit to a hash set, as far as the key goes."""
+        return isinstance(self.hash_sets, msgspec.UnsetType) or hash_set in self.hash_sets
+
+
 class Member(Document, frozen=True):
     """An organization in the federation.
 
@@ -98,6 +114,7 @@ class Member(Document, frozen=True):
             replaced. What they signed before stays the member's word.
         disregarded: Parts of the log in which whatever the member submitted counts for
             nothing: what a thief of its key said, or what it said in error. Ascending.
+        key_scopes: Names and bounds of those keys that have some, by key; left out if none has.
     """
 
     name: Text
@@ -109,11 +126,19 @@ class Member(Document, frozen=True):
     # Not written when unset, so that registries from before there was such a field keep their
     # bytes; this holds for each field that is declared so.
     disregarded: tuple[Span, ...] | msgspec.UnsetType = msgspec.UNSET
+    key_scopes: dict[KeyText, KeyScope] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def spans(self) -> tuple[Span, ...]:
         """The parts of the log in which what it submitted is disregarded."""
         return () if isinstance(self.disregarded, msgspec.UnsetType) else self.disregarded
+
+    def scope_of(self, key_id: str) -> KeyScope | None:
+        """Return name and bounds of its key of that id, None for a key that has none."""
+        for text, scope in (self.key_scopes or {}).items():
+            if PublicKey.parse(text).key_id == key_id:
+                return scope
+        return None
 
 
 class HashSet(Document, frozen=True):
@@ -246,7 +271,12 @@ class Registry(Document, frozen=True):
         return self._next(members=dict(self.members) | {member_id: member})
 
     def with_submission_key(
-        self, member_id: str, key: str, *, instead_of: str | None = None
+        self,
+        member_id: str,
+        key: str,
+        *,
+        instead_of: str | None = None,
+        scope: KeyScope | None = None,
     ) -> "Registry":
         """Return the next version, in which the member has one more submission key.
 
@@ -254,6 +284,7 @@ class Registry(Document, frozen=True):
             member_id: The member.
             key: Its new key.
             instead_of: A key that is retired by the same version.
+            scope: Of the new key; None for that of the key that it replaces, if it has one.
 
         Raises:
             NotFoundError: There is no such member, or it has not the key to be retired.
@@ -263,6 +294,10 @@ class Registry(Document, frozen=True):
         changed: Member = msgspec.structs.replace(
             member, submission_keys=(*member.submission_keys, key)
         )
+        scopes = dict(member.key_scopes or {})
+        chosen = scope or scopes.get(instead_of or "")
+        if chosen is not None:
+            changed = msgspec.structs.replace(changed, key_scopes=scopes | {key: chosen})
         if instead_of is not None:
             changed = self._retire(member_id, changed, instead_of)
         return self.with_member(member_id, changed)
@@ -389,9 +424,10 @@ def verify_registry(registry: Registry) -> None:
     """
     _verify_witnesses(registry)
     _verify_keys(registry)
-    for member in registry.members.values():
+    for member_id, member in registry.members.items():
         _verify_sorted(member.roles, "roles")
         _verify_spans(member)
+        _verify_key_scopes(member_id, member)
     for hash_set_id, hash_set in registry.hash_sets.items():
         _verify_hash_set(hash_set_id, hash_set, registry.members)
 
@@ -528,6 +564,17 @@ def _verify_keys(registry: Registry) -> None:
     for keys in (registry.governance, registry.publishers):
         if keys.threshold > len(keys.keys):
             raise MalformedError(f"{keys.threshold} of {len(keys.keys)} keys cannot sign")
+
+
+def _verify_key_scopes(member_id: str, member: Member) -> None:
+    if member.key_scopes is msgspec.UNSET:
+        return
+    if not member.key_scopes:
+        raise MalformedError(f"member {member_id} has no key with a scope: leave key_scopes out")
+    if not member.key_scopes.keys() <= {*member.submission_keys, *member.retired_keys}:
+        raise MalformedError(f"member {member_id} has no such key, of which there is a scope")
+    for scope in member.key_scopes.values():
+        _verify_sorted(scope.hash_sets or (), "hash sets")
 
 
 def _verify_hash_set(hash_set_id: str, hash_set: HashSet, members: Mapping[str, Member]) -> None:

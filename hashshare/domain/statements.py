@@ -214,17 +214,22 @@ def verify_right(submission: Submission, registry: Registry) -> None:
 
     Raises:
         PermissionDeniedError: The member is not active, or no contributor, or for a ruling
-            no reviewer; the same for a hash set that does not exist.
+            no reviewer, or its key is not for this; the same for a hash set that does not
+            exist.
     """
-    if registry.members[submission.member].status is not Status.ACTIVE:
+    member = registry.members[submission.member]
+    if member.status is not Status.ACTIVE:
         raise PermissionDeniedError(f"member {submission.member} is not active")
+    scope = member.scope_of(submission.key_id)
     if submission.operation is Operation.RULE:
-        if not registry.may_rule(submission.member, submission.hash_set):
+        # People decide, not their scripts.
+        if scope is not None or not registry.may_rule(submission.member, submission.hash_set):
             raise PermissionDeniedError(
                 f"member {submission.member} may not rule on {submission.hash_set!r:.70}"
             )
         return
-    if not registry.may_contribute(submission.member, submission.hash_set):
+    covered = scope is None or scope.covers(submission.hash_set)
+    if not (covered and registry.may_contribute(submission.member, submission.hash_set)):
         raise PermissionDeniedError(
             f"member {submission.member} may not contribute to {submission.hash_set!r:.70}"
         )

@@ -17,6 +17,7 @@ from hashshare.service.directory import Directory, Peer
 from hashshare.service.log import LogService
 from hashshare.service.membership import MembershipService
 from hashshare.service.news import News
+from hashshare.service.own_certificates import OwnCertificates
 from hashshare.service.preview import PreviewService
 from hashshare.service.pull import PullService
 from hashshare.service.redaction import RedactionService
@@ -48,6 +49,7 @@ class Services:
     log: LogService
     membership: MembershipService
     news: News
+    own_certificates: OwnCertificates
     previews: PreviewService
     pull: PullService
     redactions: RedactionService

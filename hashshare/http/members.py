@@ -9,6 +9,7 @@ from hashshare import __version__
 from hashshare.crypto.encoding import parse_digest
 from hashshare.domain.names import MemberId, format_time
 from hashshare.domain.registry import Registry
+from hashshare.domain.scopes import Scope
 from hashshare.http.context import (
     ADDRESSES,
     PEER,
@@ -30,10 +31,12 @@ from hashshare.wire.members import (
     InvitationRequest,
     MemberDocument,
     MemberList,
+    PendingScope,
     PullDocument,
     RenewalDone,
     RenewalRequest,
     RevocationRequest,
+    ScopeDocument,
     SelfDocument,
     SubmissionKeyDone,
     SubmissionKeyRequest,
@@ -54,10 +57,10 @@ async def get_self(request: web.Request) -> web.StreamResponse:
         name=member.name,
         roles=[role.value for role in member.roles],
         status=member.status.value,
-        certificate=_to_certificate(peer.certificate),
+        certificate=to_certificate(peer.certificate),
         chain=ChainDocument(sequence=chain.sequence, last_id=chain.last_id),
         lists=[str(name) for s in readable for name in registry.lists(s)],
-        contributes_to=[s for s in readable if registry.may_contribute(peer.member, s)],
+        contributes_to=[s for s in sorted(peer.coalition.hash_sets) if peer.may_contribute(s)],
         server_version=__version__,
     )
     return answer(document)
@@ -164,7 +167,8 @@ async def delete_invitation(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
-def _to_certificate(row: CertificateRow) -> CertificateDocument:
+def to_certificate(row: CertificateRow) -> CertificateDocument:
+    """Return what callers are told of a certificate."""
     return CertificateDocument(
         fingerprint=row.fingerprint,
         label=row.label,
@@ -172,6 +176,7 @@ def _to_certificate(row: CertificateRow) -> CertificateDocument:
         revoked_at=_format(row.revoked_at),
         reason=row.reason,
         last_seen_at=_format(row.last_seen_at),
+        scope=to_scope_document(row.scope),
     )
 
 
@@ -197,7 +202,12 @@ def _to_member(member_id: str, registry: Registry, record: MemberRecord) -> Memb
         status=member.status.value,
         submission_keys=list(member.submission_keys),
         pending_keys=[row.submission_key for row in record.pending],
-        certificates=[_to_certificate(row) for row in record.certificates],
+        pending_scopes={
+            row.submission_key: PendingScope(name=row.label, hash_sets=_sets_of(row.scope))
+            for row in record.pending
+            if row.scope is not None
+        },
+        certificates=[to_certificate(row) for row in record.certificates],
         pulls=[
             PullDocument(
                 list_name=row.list_name,
@@ -208,6 +218,17 @@ def _to_member(member_id: str, registry: Registry, record: MemberRecord) -> Memb
         ],
         chain=ChainDocument(sequence=record.chain.sequence, last_id=record.chain.last_id),
     )
+
+
+def to_scope_document(scope: Scope | None) -> ScopeDocument | None:
+    """Return what callers are told of a scope."""
+    if scope is None:
+        return None
+    return ScopeDocument(kind=scope.kind.value, hash_sets=_sets_of(scope))
+
+
+def _sets_of(scope: Scope) -> list[str] | None:
+    return None if scope.hash_sets is None else list(scope.hash_sets)
 
 
 def _format(moment: datetime | None) -> str | None:

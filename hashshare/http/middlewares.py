@@ -11,12 +11,45 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from hashshare.errors import HashshareError, NotEnrolledError, TooManyRequestsError
+from hashshare.domain.scopes import Scope
+from hashshare.errors import (
+    HashshareError,
+    NotEnrolledError,
+    NotFoundError,
+    TooManyRequestsError,
+)
 from hashshare.http.context import PEER, now, services
 from hashshare.http.limits import RateLimit
 from hashshare.wire import problem
 
 _LOG: Final = structlog.get_logger(__name__)
+
+_LIST: Final = "/v1/lists/{hash_set}/{view}/{algorithm}"
+_FOR_ALL: Final = {
+    ("GET", "/v1/self"),
+    ("POST", "/v1/renewals"),
+    ("GET", "/v1/registry"),
+    ("GET", "/v1/registry/{version}"),
+}
+_FOR_PULLS: Final = {
+    ("GET", "/v1/hash-sets"),
+    ("GET", "/v1/hash-sets/{hash_set}"),
+    ("GET", "/v1/hash-sets/{hash_set}/publication"),
+    ("GET", "/v1/hash-sets/{hash_set}/publications/{version}"),
+    ("GET", "/v1/hash-sets/{hash_set}/hashes/{algorithm}/{digits}/provenance"),
+    ("GET", f"{_LIST}/snapshot"),
+    ("GET", f"{_LIST}/snapshots/{{version}}"),
+    ("GET", f"{_LIST}/deltas/{{base}}/{{target}}"),
+    ("GET", f"{_LIST}/buckets/{{index}}"),
+}
+_FOR_PUSHES: Final = {
+    ("HEAD", "/v1/batches/{sha256}"),
+    ("PUT", "/v1/batches/{sha256}"),
+    ("POST", "/v1/submissions"),
+    ("GET", "/v1/submissions"),
+    ("GET", "/v1/submissions/{statement_id}"),
+    ("POST", "/v1/submission-keys"),
+}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REQUEST_ID: Final = web.RequestKey("request_id", str)
@@ -81,8 +114,25 @@ async def identify_peer(request: web.Request, handler: Handler) -> web.StreamRes
     directory = services(request).directory
     request[PEER] = await directory.resolve(fingerprint, now=now())
     request.app[MEMBER_LIMIT].take(request[PEER].member)
+    _verify_scope(request, request[PEER].scope)
     await directory.mark_seen(fingerprint, now=now())
     return await handler(request)
+
+
+def _verify_scope(request: web.Request, scope: Scope | None) -> None:
+    """Refuse what a certificate with a scope is not for; what is not named here, it is not for.
+
+    Raises:
+        NotFoundError: To it there is nothing here.
+    """
+    if scope is None:
+        return
+    method, route = request.method, route_of(request)
+    allowed = (method, route) in _FOR_ALL or (method == "GET" and route.startswith("/v1/log/"))
+    allowed |= scope.pulls and (method, route) in _FOR_PULLS
+    allowed |= scope.pushes and (method, route) in _FOR_PUSHES
+    if not allowed:
+        raise NotFoundError("there is nothing here")
 
 
 @web.middleware

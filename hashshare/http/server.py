@@ -20,6 +20,7 @@ from hashshare.http import (
     lists,
     log,
     members,
+    own_certificates,
     registry,
     report,
     submissions,
@@ -134,7 +135,17 @@ class Server:
         )
         app[ADDRESSES] = self.addresses
         app[MEMBER_LIMIT] = RateLimit(self._limits.member_per_second, self._limits.member_burst)
-        for module in (log, registry, submissions, cases, lists, members, trail, report):
+        for module in (
+            log,
+            registry,
+            submissions,
+            cases,
+            lists,
+            members,
+            own_certificates,
+            trail,
+            report,
+        ):
             app.add_routes(module.routes)
         return app
 

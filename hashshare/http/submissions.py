@@ -73,7 +73,7 @@ async def post_submission(request: web.Request) -> web.StreamResponse:
     """Accept a signed submission whose batch is stored."""
     envelope = await read_body(request, max_bytes=MAX_ENVELOPE_BYTES)
     result = await services(request).submit.submit(
-        envelope, peer_member=request[PEER].member, now=now()
+        envelope, peer_member=request[PEER].member, now=now(), scope=request[PEER].scope
     )
     return answer(_to_document(result), status=200 if result.repeated else 201)
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from hashshare.domain.names import MemberId
 from hashshare.domain.registry import Registry, Status
+from hashshare.domain.scopes import Scope, narrow
 from hashshare.errors import ExpiredError, NotEnrolledError, SuspendedError, UnavailableError
 from hashshare.service.news import News
 from hashshare.service.registry import RegistryService
@@ -23,13 +24,27 @@ class Peer:
     Attributes:
         member: An active member.
         fingerprint: Of the certificate that it uses, hex.
-        registry: The one in force when the request came.
+        registry: The one in force when the request came; narrowed where the certificate has a
+            scope, so that whatever asks it what the peer may is answered for this certificate.
+        coalition: The same, never narrowed.
     """
 
     member: MemberId
     fingerprint: str
     certificate: CertificateRow
     registry: Registry
+    coalition: Registry
+
+    @property
+    def scope(self) -> Scope | None:
+        """What the certificate is for; None for all that the member may do."""
+        return self.certificate.scope
+
+    def may_contribute(self, hash_set: str) -> bool:
+        """Return whether it may submit to a hash set with this certificate."""
+        if self.scope is not None and not (self.scope.pushes and self.scope.covers(hash_set)):
+            return False
+        return self.coalition.may_contribute(self.member, hash_set)
 
 
 @dataclass(slots=True)
@@ -46,6 +61,7 @@ class Directory:
     _epoch: int = -1
     _registry: Registry | None = None
     _certificates: dict[str, CertificateRow] = field(default_factory=dict)
+    _narrowed: dict[str, Registry] = field(default_factory=dict)
     _seen: dict[str, datetime] = field(default_factory=dict)
 
     async def resolve(self, fingerprint: str, *, now: datetime) -> Peer:
@@ -71,7 +87,8 @@ class Directory:
         if member is None or member.status is not Status.ACTIVE:
             status = "unknown" if member is None else member.status.value
             raise SuspendedError(f"member {certificate.member} is {status}")
-        return Peer(certificate.member, fingerprint, certificate, registry)
+        seen = self._narrow(registry, certificate)
+        return Peer(certificate.member, fingerprint, certificate, seen, registry)
 
     async def mark_seen(self, fingerprint: str, *, now: datetime) -> None:
         """Record that a member's certificate is in use, to the hour."""
@@ -90,8 +107,18 @@ class Directory:
             # In this order: a change that comes between is heard, and read again.
             registry = (await self.registries.current()).registry
             self._certificates.clear()
+            self._narrowed.clear()
             self._epoch, self._registry = epoch, registry
         return self._registry
+
+    def _narrow(self, registry: Registry, certificate: CertificateRow) -> Registry:
+        if certificate.scope is None:
+            return registry
+        known = self._narrowed.get(certificate.fingerprint)
+        if known is None or known.version != registry.version:
+            known = narrow(registry, certificate.member, certificate.scope)
+            self._narrowed[certificate.fingerprint] = known
+        return known
 
     async def _find(self, fingerprint: str) -> CertificateRow | None:
         known = self._certificates.get(fingerprint)

@@ -10,21 +10,21 @@ import structlog
 
 from hashshare.crypto import canonical
 from hashshare.crypto.certificates import Authority, ClientKey, Issued, parse_csr, spki_of
-from hashshare.crypto.keys import PrivateKey, PublicKey, verify_possession
+from hashshare.crypto.keys import PublicKey, verify_possession
 from hashshare.domain.documents import encode_document
 from hashshare.domain.joining import Invitation, Trust
-from hashshare.domain.names import MemberId, format_time
+from hashshare.domain.names import MemberId
 from hashshare.domain.registry import Registry, Status
-from hashshare.domain.statements import ChainHead, seal_registry
+from hashshare.domain.scopes import Scope
+from hashshare.domain.statements import ChainHead
 from hashshare.errors import (
     InvitationInvalidError,
     KeyUnsafeError,
     MalformedError,
     NotFoundError,
-    RegistryConflictError,
     SuspendedError,
-    UnavailableError,
 )
+from hashshare.service.approval import Approval
 from hashshare.service.directory import Peer
 from hashshare.service.registry import RegistryService
 from hashshare.storage.database import Connection, Pool, snapshot, transaction
@@ -42,7 +42,6 @@ _LOG: Final = structlog.get_logger(__name__)
 
 MAX_INVITATION_HOURS: Final = 30 * 24
 MAX_LABEL: Final = 64
-_ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +77,14 @@ class MembershipService:
     """Lets organizations in and out.
 
     Attributes:
-        governance_key: Signs the registry when somebody enrols; None if no server holds
-            it, and admins approve.
+        approval: Lists in the registry the keys of those who enrol, if this server may.
     """
 
     pool: Pool
     authority: Authority
     registries: RegistryService
     trust: Trust
-    governance_key: PrivateKey | None
+    approval: Approval
 
     async def invite(
         self,
@@ -135,11 +133,18 @@ class MembershipService:
         return invitation, row
 
     async def enrol(
-        self, *, token: str, csr: str, submission_key: str, possession: bytes, now: datetime
+        self,
+        *,
+        token: str,
+        csr: str,
+        submission_key: str | None,
+        possession: bytes | None,
+        now: datetime,
     ) -> Enrolled:
         """Give a certificate to whoever holds an invitation, and list its submission key.
 
-        Idempotent for the same token and keys: the answer may have been lost.
+        Idempotent for the same token and keys: the answer may have been lost. Without a
+        submission key where the invitation is for a certificate that only pulls.
 
         Raises:
             InvitationInvalidError: The token is unknown, expired, revoked, or was used with
@@ -149,24 +154,36 @@ class MembershipService:
             AlreadyExistsError: The submission key was enrolled before.
             SuspendedError: The member is not active.
         """
-        tls_key, public = parse_csr(csr), PublicKey.parse(submission_key)
+        tls_key = parse_csr(csr)
+        public = None if submission_key is None else PublicKey.parse(submission_key)
         token_digest = hashlib.sha256(token.encode()).digest()
         registry = (await self.registries.current()).registry
         async with transaction(self.pool) as connection:
             repository = MembersRepository(connection)
             row = await repository.lock_invitation(token_digest)
-            used_by = hashlib.sha256(spki_of(tls_key) + public.raw).digest()
+            raw = b"" if public is None else public.raw
+            used_by = hashlib.sha256(spki_of(tls_key) + raw).digest()
             invitation = _verify_invitation(row, used_by, now)
-            verify_possession(
-                public,
-                possession,
-                member=invitation.member,
-                origin=self.trust.log,
-                context=token_digest.hex(),
-            )
+            _verify_is_key_wanted(invitation.scope, public)
             _verify_may_enrol(registry, invitation.member, public)
+            if public is not None:
+                verify_possession(
+                    public,
+                    possession or b"",
+                    member=invitation.member,
+                    origin=self.trust.log,
+                    context=token_digest.hex(),
+                )
             issued = await self._issue_once(connection, invitation, tls_key, public, used_by, now)
-        approved, version = await self._approve(invitation.member, public, now)
+        approved, version = True, registry.version
+        if public is not None:
+            scope = invitation.scope
+            approved, version = await self.approval.list_key(
+                invitation.member,
+                public,
+                now=now,
+                scope=None if scope is None else scope.key_scope(invitation.label),
+            )
         _LOG.info("member enrolled", member=invitation.member, approved=approved)
         return Enrolled(issued, invitation.member, approved, version)
 
@@ -177,12 +194,14 @@ class MembershipService:
             KeyUnsafeError: The key is not acceptable.
             MalformedError: The request is not in its form.
         """
-        chosen = peer.certificate.label if label is None else label
+        # A certificate with a scope is known by its name, which stays.
+        keep = label is None or peer.scope is not None
+        chosen = peer.certificate.label if keep or label is None else label
         _verify_label(chosen)
         issued = self.authority.issue_client(parse_csr(csr), member=peer.member, now=now)
         async with transaction(self.pool) as connection:
             await MembersRepository(connection).append_certificate(
-                _to_row(issued, peer.member, chosen)
+                _to_row(issued, peer.member, chosen, peer.scope)
             )
         _LOG.info("certificate renewed", member=peer.member)
         return issued
@@ -225,6 +244,11 @@ class MembershipService:
         member = registry.member(peer.member)
         if old not in {*member.submission_keys, *member.retired_keys}:
             raise NotFoundError("the key to be replaced is not one of this member")
+        bounds = (member.key_scopes or {}).get(old)
+        name = None if peer.scope is None else peer.certificate.label
+        # Neither does a script replace the member's own key, should it have that one too.
+        if name != (None if bounds is None else bounds.name):
+            raise NotFoundError("a key with a scope is replaced by those whose key it is")
         _verify_may_enrol(registry, peer.member, public)
         async with transaction(self.pool) as connection:
             repository = MembersRepository(connection)
@@ -236,7 +260,7 @@ class MembershipService:
         # A retired key may be in a thief's hands, and consents to nothing.
         approved = public.text in member.submission_keys
         if not approved and old in member.submission_keys:
-            approved, _ = await self._approve(peer.member, public, now, instead_of=old)
+            approved, _ = await self.approval.list_key(peer.member, public, now=now, instead_of=old)
         _LOG.info("submission key replaced", member=peer.member, approved=approved)
         return approved
 
@@ -310,7 +334,7 @@ class MembershipService:
         connection: Connection,
         invitation: InvitationRow,
         tls_key: ClientKey,
-        public: PublicKey,
+        public: PublicKey | None,
         used_by: bytes,
         now: datetime,
     ) -> Issued:
@@ -321,46 +345,17 @@ class MembershipService:
                 raise NotFoundError("the certificate of this enrolment is gone")
             return Issued.parse_der(row.der)
         issued = self.authority.issue_client(tls_key, member=invitation.member, now=now)
-        await repository.append_certificate(_to_row(issued, invitation.member, invitation.label))
-        await repository.append_enrolment(
-            public.text, invitation.member, fingerprint=issued.fingerprint, now=now
+        await repository.append_certificate(
+            _to_row(issued, invitation.member, invitation.label, invitation.scope)
         )
+        if public is not None:
+            await repository.append_enrolment(
+                public.text, invitation.member, fingerprint=issued.fingerprint, now=now
+            )
         await repository.use_invitation(
             invitation.token_digest, used_by=used_by, fingerprint=issued.fingerprint, now=now
         )
         return issued
-
-    async def _approve(
-        self, member: MemberId, public: PublicKey, now: datetime, instead_of: str | None = None
-    ) -> tuple[bool, int]:
-        """List the key in the registry, if this server may; else an admin has to."""
-        for _ in range(_ATTEMPTS):
-            registry = (await self.registries.current()).registry
-            keys = registry.member(member).submission_keys
-            if public.text in keys and instead_of not in keys:
-                return True, registry.version
-            if self.governance_key is None or not _may_sign(self.governance_key, registry):
-                return False, registry.version
-            # An admin may have retired the old one before.
-            retiring = instead_of if instead_of in keys else None
-            changed = registry.with_submission_key(member, public.text, instead_of=retiring)
-            envelope, document = seal_registry(
-                changed,
-                [self.governance_key],
-                reason=f"enrolment of a key of {member}",
-                created_at=format_time(now),
-            )
-            try:
-                appended = await self.registries.append(envelope, document, now=now)
-            except RegistryConflictError:
-                continue
-            return True, appended.version
-        raise UnavailableError("the registry is changing, try again")
-
-
-def _may_sign(key: PrivateKey, registry: Registry) -> bool:
-    """Return whether a key alone signs the next registry; it may have been replaced."""
-    return key.public.text in registry.governance.keys and registry.governance.threshold == 1
 
 
 def _verify_invitation(row: InvitationRow | None, used_by: bytes, now: datetime) -> InvitationRow:
@@ -376,7 +371,13 @@ def _verify_invitation(row: InvitationRow | None, used_by: bytes, now: datetime)
     return row
 
 
-def _verify_may_enrol(registry: Registry, member: MemberId, public: PublicKey) -> None:
+def _verify_is_key_wanted(scope: Scope | None, public: PublicKey | None) -> None:
+    wanted = scope is None or scope.pushes
+    if wanted != (public is not None):
+        raise MalformedError("a submission key is enrolled by those who submit, and only by them")
+
+
+def _verify_may_enrol(registry: Registry, member: MemberId, public: PublicKey | None) -> None:
     if registry.member(member).status is not Status.ACTIVE:
         raise SuspendedError(f"member {member} is not active")
     listed = {*registry.governance.keys, *registry.publishers.keys}
@@ -384,7 +385,7 @@ def _verify_may_enrol(registry: Registry, member: MemberId, public: PublicKey) -
         listed.update(other.retired_keys)
         if other_id != member:
             listed.update(other.submission_keys)
-    if public.text in listed:
+    if public is not None and public.text in listed:
         raise KeyUnsafeError(
             "this key is listed already: for another purpose or member, or as retired"
         )
@@ -395,7 +396,9 @@ def _verify_label(label: str) -> None:
         raise MalformedError(f"a label has at most {MAX_LABEL} printable characters")
 
 
-def _to_row(issued: Issued, member: MemberId, label: str) -> CertificateRow:
+def _to_row(
+    issued: Issued, member: MemberId, label: str, scope: Scope | None = None
+) -> CertificateRow:
     return CertificateRow(
         fingerprint=issued.fingerprint,
         member=member,
@@ -406,4 +409,5 @@ def _to_row(issued: Issued, member: MemberId, label: str) -> CertificateRow:
         revoked_at=None,
         reason=None,
         last_seen_at=None,
+        scope=scope,
     )

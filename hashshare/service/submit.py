@@ -9,8 +9,10 @@ from typing import Final
 import structlog
 
 from hashshare.crypto.envelope import Envelope, parse_envelope
+from hashshare.domain.documents import decode_document
 from hashshare.domain.names import MemberId
 from hashshare.domain.registry import DisputeBound, Registry
+from hashshare.domain.scopes import Scope
 from hashshare.domain.statements import (
     Operation,
     Submission,
@@ -119,7 +121,7 @@ class SubmitService:
     _running: set["asyncio.Task[Accepted]"] = field(init=False, repr=False, default_factory=set)
 
     async def submit(
-        self, envelope: bytes, *, peer_member: MemberId, now: datetime
+        self, envelope: bytes, *, peer_member: MemberId, now: datetime, scope: Scope | None = None
     ) -> SubmissionResult:
         """Accept a submission whose batch is stored, or refuse it and change nothing.
 
@@ -131,6 +133,7 @@ class SubmitService:
             envelope: As it came from the network.
             peer_member: Who sent it.
             now: Recorded as the time of acceptance.
+            scope: Of the certificate that it uses; None for all.
 
         Raises:
             MalformedError: The envelope or payload is not in the one accepted form.
@@ -146,6 +149,7 @@ class SubmitService:
             UnavailableError: The database or the blobs cannot be used now.
         """
         self.guard.verify_signing()
+        _verify_scope(envelope, scope)
         task = asyncio.create_task(self.accept(envelope, peer_member=peer_member, now=now))
         self._running.add(task)
         task.add_done_callback(self._forget)
@@ -292,6 +296,18 @@ class SubmitService:
             receipt=await self.guard.receipt(accepted.place),
             counts=submission.counts,
             repeated=accepted.repeated,
+        )
+
+
+def _verify_scope(envelope: bytes, scope: Scope | None) -> None:
+    if scope is None:
+        return
+    claimed = decode_document(parse_envelope(envelope).payload, Submission)
+    rules = claimed.operation is Operation.RULE
+    if rules or not (scope.pushes and scope.covers(claimed.hash_set)):
+        # To the word what a member is told that may not contribute at all.
+        raise PermissionDeniedError(
+            f"member {claimed.member} may not contribute to {claimed.hash_set!r:.70}"
         )
 
 

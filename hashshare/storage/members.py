@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from hashshare.domain.names import MemberId
+from hashshare.domain.scopes import Scope, ScopeKind
 from hashshare.errors import AlreadyExistsError, NotFoundError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 SELECT_CERTIFICATE: Final = """
     -- $1 fingerprint
     SELECT fingerprint, member_id, label, not_before, not_after, der, revoked_at, reason,
-           last_seen_at
+           last_seen_at, scope, scope_hash_sets
       FROM certificate
      WHERE fingerprint = $1
 """
@@ -23,16 +24,18 @@ SELECT_CERTIFICATE: Final = """
 SELECT_CERTIFICATES: Final = """
     -- $1 member_id or null for all
     SELECT fingerprint, member_id, label, not_before, not_after, der, revoked_at, reason,
-           last_seen_at
+           last_seen_at, scope, scope_hash_sets
       FROM certificate
      WHERE $1::text IS NULL OR member_id = $1
      ORDER BY member_id, not_before, fingerprint
 """
 
 INSERT_CERTIFICATE: Final = """
-    -- $1 fingerprint, $2 member_id, $3 label, $4 not_before, $5 not_after, $6 der
-    INSERT INTO certificate (fingerprint, member_id, label, not_before, not_after, der)
-    VALUES ($1, $2, $3, $4, $5, $6)
+    -- $1 fingerprint, $2 member_id, $3 label, $4 not_before, $5 not_after, $6 der, $7 scope,
+    -- $8 scope_hash_sets
+    INSERT INTO certificate
+           (fingerprint, member_id, label, not_before, not_after, der, scope, scope_hash_sets)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
     ON CONFLICT (fingerprint) DO NOTHING
 """
 
@@ -50,15 +53,18 @@ MARK_SEEN: Final = """
 """
 
 INSERT_INVITATION: Final = """
-    -- $1 token_digest, $2 invitation_id, $3 member_id, $4 label, $5 created_at, $6 expires_at
-    INSERT INTO invitation (token_digest, invitation_id, member_id, label, created_at, expires_at)
-    VALUES ($1, $2, $3, $4, $5, $6)
+    -- $1 token_digest, $2 invitation_id, $3 member_id, $4 label, $5 created_at, $6 expires_at,
+    -- $7 scope, $8 scope_hash_sets
+    INSERT INTO invitation
+           (token_digest, invitation_id, member_id, label, created_at, expires_at, scope,
+            scope_hash_sets)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
 LOCK_INVITATION: Final = """
     -- $1 token_digest
     SELECT token_digest, invitation_id, member_id, label, created_at, expires_at, used_by,
-           used_at, fingerprint, revoked_at
+           used_at, fingerprint, revoked_at, scope, scope_hash_sets
       FROM invitation
      WHERE token_digest = $1
        FOR UPDATE
@@ -66,7 +72,7 @@ LOCK_INVITATION: Final = """
 
 SELECT_INVITATIONS: Final = """
     SELECT token_digest, invitation_id, member_id, label, created_at, expires_at, used_by,
-           used_at, fingerprint, revoked_at
+           used_at, fingerprint, revoked_at, scope, scope_hash_sets
       FROM invitation
      ORDER BY created_at, invitation_id
 """
@@ -91,9 +97,10 @@ INSERT_ENROLMENT: Final = """
 
 SELECT_ENROLMENTS: Final = """
     -- $1 member_id or null for all
-    SELECT submission_key, member_id, enrolled_at
-      FROM enrolment
-     WHERE $1::text IS NULL OR member_id = $1
+    SELECT submission_key, enrolment.member_id, enrolled_at, label, scope, scope_hash_sets,
+           fingerprint
+      FROM enrolment JOIN certificate USING (fingerprint)
+     WHERE $1::text IS NULL OR enrolment.member_id = $1
      ORDER BY enrolled_at, submission_key
 """
 
@@ -121,6 +128,7 @@ class CertificateRow:
         fingerprint: SHA-256 of the DER, hex.
         label: Tells several of one member apart.
         revoked_at: None while it is valid.
+        scope: What it is for; None for all that its member may do.
     """
 
     fingerprint: str
@@ -132,6 +140,7 @@ class CertificateRow:
     revoked_at: datetime | None
     reason: str | None
     last_seen_at: datetime | None
+    scope: Scope | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +150,7 @@ class InvitationRow:
     Attributes:
         used_by: Digest of the keys that used it, None until then.
         fingerprint: Of the certificate that they were given.
+        scope: Of that certificate.
     """
 
     token_digest: bytes
@@ -153,15 +163,25 @@ class InvitationRow:
     used_at: datetime | None
     fingerprint: str | None
     revoked_at: datetime | None
+    scope: Scope | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EnrolmentRow:
-    """A submission key whose possession a member has proven."""
+    """A submission key whose possession a member has proven.
+
+    Attributes:
+        label: Of the certificate that it was enrolled with.
+        scope: Of that certificate.
+        fingerprint: Of that certificate, hex.
+    """
 
     submission_key: str
     member: MemberId
     enrolled_at: datetime
+    label: str
+    scope: Scope | None
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +221,7 @@ class MembersRepository:
             row.not_before,
             row.not_after,
             row.der,
+            *_of_scope(row.scope),
         )
 
     async def revoke_certificate(
@@ -231,6 +252,7 @@ class MembersRepository:
             row.label,
             row.created_at,
             row.expires_at,
+            *_of_scope(row.scope),
         )
 
     async def lock_invitation(self, token_digest: bytes) -> InvitationRow | None:
@@ -278,7 +300,14 @@ class MembersRepository:
         """Return the submission keys that were enrolled, by a member or by all."""
         rows = await self.connection.fetch(SELECT_ENROLMENTS, member)
         return [
-            EnrolmentRow(row["submission_key"], row["member_id"], row["enrolled_at"])
+            EnrolmentRow(
+                row["submission_key"],
+                row["member_id"],
+                row["enrolled_at"],
+                row["label"],
+                _to_scope(row),
+                row["fingerprint"].hex(),
+            )
             for row in rows
         ]
 
@@ -308,7 +337,21 @@ def _to_certificate(row: "Record") -> CertificateRow:
         revoked_at=row["revoked_at"],
         reason=row["reason"],
         last_seen_at=row["last_seen_at"],
+        scope=_to_scope(row),
     )
+
+
+def _to_scope(row: "Record") -> Scope | None:
+    sets = row["scope_hash_sets"]
+    if row["scope"] is None:
+        return None
+    return Scope(ScopeKind(row["scope"]), None if sets is None else tuple(sets))
+
+
+def _of_scope(scope: Scope | None) -> tuple[str | None, list[str] | None]:
+    if scope is None:
+        return None, None
+    return scope.kind.value, None if scope.hash_sets is None else list(scope.hash_sets)
 
 
 def _to_invitation(row: "Record") -> InvitationRow:
@@ -324,4 +367,5 @@ def _to_invitation(row: "Record") -> InvitationRow:
         used_at=row["used_at"],
         fingerprint=None if fingerprint is None else fingerprint.hex(),
         revoked_at=row["revoked_at"],
+        scope=_to_scope(row),
     )

@@ -1,8 +1,17 @@
 """Documents on members: who one is, the registry, invitations, enrolment, certificates."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from hashshare.wire.document import Base64, Digest, Id, WireDocument
+
+
+class ScopeDocument(WireDocument):
+    """What a certificate is for; ``hash_sets`` are sorted, null for all."""
+
+    kind: Literal["pull", "push", "both"]
+    hash_sets: list[Id] | None = None
 
 
 class CertificateDocument(WireDocument):
@@ -14,6 +23,7 @@ class CertificateDocument(WireDocument):
     revoked_at: str | None = None
     reason: str | None = None
     last_seen_at: str | None = None
+    scope: ScopeDocument | None = None
 
 
 class ChainDocument(WireDocument):
@@ -101,11 +111,11 @@ class InvitationList(WireDocument):
 
 
 class EnrolmentRequest(WireDocument):
-    """Sent by an organization that holds an invitation."""
+    """Sent by who holds an invitation; without a key where that is for pulling only."""
 
     csr: str = Field(max_length=65_536)
-    possession: Base64
-    submission_key: str = Field(max_length=64)
+    possession: Base64 | None = None
+    submission_key: str | None = Field(default=None, max_length=64)
     token: str = Field(max_length=128)
 
 
@@ -117,6 +127,42 @@ class EnrolmentDone(WireDocument):
     member: Id
     not_after: str
     registry_version: int
+
+
+class OwnInvitationRequest(WireDocument):
+    """Asks for another certificate of the same member, for a script or a data centre.
+
+    Attributes:
+        token_digest: Of the token that the member made, which goes into the invitation.
+        key: A submission key of the member.
+        consent: Its signature over member, log and the digest of name, scope and token.
+    """
+
+    name: str = Field(min_length=1, max_length=64)
+    scope: ScopeDocument
+    expires_in_hours: int = Field(default=72, ge=1)
+    token_digest: Digest
+    key: str = Field(max_length=64)
+    consent: Base64
+
+
+class OwnInvitationMade(WireDocument):
+    """The invitation is known; its text is made by who made its token."""
+
+    invitation_id: str
+    expires_at: str
+
+
+class OwnCertificateList(WireDocument):
+    """All certificates of the caller's member, oldest first."""
+
+    certificates: list[CertificateDocument]
+
+
+class OwnRevocationDone(WireDocument):
+    """The certificate is revoked. Unless ``keys_retired``, an admin has to retire its key."""
+
+    keys_retired: bool
 
 
 class RenewalRequest(WireDocument):
@@ -161,6 +207,13 @@ class PullDocument(WireDocument):
     pulled_at: str
 
 
+class PendingScope(WireDocument):
+    """Name and bounds of a submission key that waits for an admin."""
+
+    name: str
+    hash_sets: list[Id] | None = None
+
+
 class MemberDocument(WireDocument):
     """A member as admins see it."""
 
@@ -171,6 +224,7 @@ class MemberDocument(WireDocument):
     status: str
     submission_keys: list[str]
     pending_keys: list[str]
+    pending_scopes: dict[str, PendingScope] = Field(default_factory=dict)
     certificates: list[CertificateDocument]
     pulls: list[PullDocument]
     chain: ChainDocument

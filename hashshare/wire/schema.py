@@ -233,6 +233,27 @@ OPERATIONS: Final = (
         members.RenewalRequest,
         status=201,
     ),
+    Operation(
+        "get",
+        "/v1/self/certificates",
+        "All certificates of the caller's member",
+        members.OwnCertificateList,
+    ),
+    Operation(
+        "post",
+        "/v1/self/invitations",
+        "Let the caller's member have another certificate",
+        members.OwnInvitationMade,
+        members.OwnInvitationRequest,
+        status=201,
+    ),
+    Operation(
+        "post",
+        "/v1/self/certificates/{fingerprint}/revoke",
+        "Revoke a certificate of the caller's member",
+        members.OwnRevocationDone,
+        members.RevocationRequest,
+    ),
     Operation("get", "/v1/members", "All members (admins)", members.MemberList),
     Operation("get", "/v1/members/{member}", "One member (admins)", members.MemberDocument),
     Operation(

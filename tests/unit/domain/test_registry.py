@@ -14,6 +14,7 @@ from hashshare.domain.policy import View
 from hashshare.domain.registry import (
     HashSet,
     Keys,
+    KeyScope,
     Member,
     Registry,
     Role,
@@ -176,6 +177,14 @@ def with_acme(**fields: object) -> Callable[[Registry], Registry]:
         (with_set(views={"v": View(sources=("nobody",))}), MalformedError),
         (with_acme(roles=(Role.READER, Role.ADMIN)), MalformedError),
         (with_acme(submission_keys=(SMALL_ORDER_KEY,)), KeyUnsafeError),
+        (with_acme(key_scopes={}), MalformedError),
+        (with_acme(key_scopes={new_key(): KeyScope(name="bot")}), MalformedError),
+        (
+            lambda r: r.with_submission_key(
+                "acme", new_key(), scope=KeyScope(name="bot", hash_sets=("b", "a"))
+            ),
+            MalformedError,
+        ),
         (lambda r: r.with_member("-acme", member()), MalformedError),
         (lambda r: r.with_hash_set("CSAM", CSAM), MalformedError),
         (

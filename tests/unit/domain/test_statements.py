@@ -12,7 +12,16 @@ from hashshare.crypto.envelope import Envelope, parse_envelope, seal
 from hashshare.crypto.keys import PrivateKey
 from hashshare.domain.documents import Document, decode_document, encode_document
 from hashshare.domain.hashes import HashAlgorithm
-from hashshare.domain.registry import HashSet, Keys, Member, Registry, Role, Status
+from hashshare.domain.registry import (
+    HashSet,
+    Keys,
+    KeyScope,
+    Member,
+    Registry,
+    Role,
+    Status,
+    parse_registry,
+)
 from hashshare.domain.statements import (
     BATCH_MEDIA_TYPE,
     NO_PREVIOUS,
@@ -96,6 +105,42 @@ def sealed(document: Document, kind: str, *keys: PrivateKey) -> Envelope:
 def submission(key: PrivateKey = ACME, **fields: object) -> Envelope:
     """A submission that differs in some fields."""
     return sealed(msgspec.structs.replace(SUBMISSION, **fields), SUBMISSION_TYPE, key)
+
+
+@pytest.mark.parametrize(
+    ("scope", "accepted"),
+    [
+        (KeyScope(name="all"), True),
+        (KeyScope(name="these", hash_sets=("csam", "other")), True),
+        (KeyScope(name="another", hash_sets=("other",)), False),
+        (KeyScope(name="none", hash_sets=()), False),
+    ],
+)
+def test_a_key_submits_to_the_hash_sets_that_it_is_for(scope: KeyScope, accepted: bool) -> None:
+    """Whoever reads the log holds it to that; a key beside it is not bounded."""
+    other = PrivateKey.generate()
+    bounded = REGISTRY.with_submission_key("acme", other.public.text, scope=scope)
+    by_other = msgspec.structs.replace(SUBMISSION, key_id=other.public.key_id)
+
+    assert parse_registry(encode_document(bounded)) == bounded
+    verify_right(SUBMISSION, bounded)
+    if accepted:
+        verify_right(by_other, bounded)
+    else:
+        with pytest.raises(PermissionDeniedError, match="may not contribute to 'csam'"):
+            verify_right(by_other, bounded)
+    # It rules on nothing: people decide.
+    rules = msgspec.structs.replace(by_other, operation=Operation.RULE)
+    ruler = msgspec.structs.replace(bounded.member("acme"), roles=(Role.ADMIN, Role.CONTRIBUTOR))
+    verify_right(
+        msgspec.structs.replace(rules, key_id=ACME.public.key_id),
+        bounded.with_member("acme", ruler),
+    )
+    with pytest.raises(PermissionDeniedError, match="may not rule on 'csam'"):
+        verify_right(rules, bounded.with_member("acme", ruler))
+    heir = PrivateKey.generate().public
+    followed = bounded.with_submission_key("acme", heir.text, instead_of=other.public.text)
+    assert followed.member("acme").scope_of(heir.key_id) == scope
 
 
 def test_a_submission_of_a_member_is_read() -> None:
