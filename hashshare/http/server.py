@@ -41,6 +41,22 @@ from hashshare.http.site import TLSSite
 
 _LOG: Final = structlog.get_logger(__name__)
 
+API_MODULES: Final = (
+    log,
+    registry,
+    submissions,
+    cases,
+    lists,
+    members,
+    own_certificates,
+    trail,
+    report,
+)
+"""What members are answered with, each a module with routes."""
+
+ENROL_MODULES: Final = (enrolment,)
+"""What anybody is answered with who has no certificate yet."""
+
 KEEPALIVE_SECONDS: Final = 60.0
 RECHECK_SECONDS: Final = 30.0
 """How often live connections are looked at though nothing was heard, for expiry."""
@@ -135,17 +151,7 @@ class Server:
         )
         app[ADDRESSES] = self.addresses
         app[MEMBER_LIMIT] = RateLimit(self._limits.member_per_second, self._limits.member_burst)
-        for module in (
-            log,
-            registry,
-            submissions,
-            cases,
-            lists,
-            members,
-            own_certificates,
-            trail,
-            report,
-        ):
+        for module in API_MODULES:
             app.add_routes(module.routes)
         return app
 
@@ -154,7 +160,8 @@ class Server:
             self._services, [log_requests, render_problems, trail.keep_trail, limit_address]
         )
         app[ADDRESS_LIMIT] = RateLimit(self._limits.address_per_second, self._limits.address_burst)
-        app.add_routes(enrolment.routes)
+        for module in ENROL_MODULES:
+            app.add_routes(module.routes)
         return app
 
     async def _start(

@@ -26,8 +26,8 @@ from hashshare.errors import (
     TooLargeError,
     TooManyRequestsError,
 )
-from hashshare.http import enrolment, lists, log, members, registry, submissions
 from hashshare.http.limits import RateLimit
+from hashshare.http.server import API_MODULES, ENROL_MODULES
 from hashshare.wire.problem import decode_problem
 from tests.support.examples import with_database
 from tests.support.federation import Federation, run_federation
@@ -211,7 +211,7 @@ def test_every_route_is_described() -> None:
     }
     served = {
         (route.method, route.path.replace(":.+", ""))
-        for module in (log, registry, submissions, lists, members, enrolment)
+        for module in (*API_MODULES, *ENROL_MODULES)
         for route in module.routes
         if isinstance(route, web.RouteDef) and route.method != "HEAD"
     }

@@ -33,6 +33,14 @@ SELECT_DISPUTES = """
                           AND submission.sequence = dispute.sequence
      WHERE ended_in IS NULL
 """
+SELECT_RULINGS = """
+    SELECT algorithm, value, member_id, decision, reason, log_index
+      FROM ruling
+           JOIN hash USING (hash_set_no, hash_id)
+           JOIN member USING (member_no)
+           JOIN submission ON submission.member_no = ruling.member_no
+                          AND submission.sequence = ruling.sequence
+"""
 SELECT_TOUCHED = """
     SELECT algorithm, value
       FROM touched CROSS JOIN LATERAL unnest(hash_ids) AS hash_id
@@ -48,7 +56,8 @@ SELECT_UNSORTED = """
 """
 
 EMPTY = """
-    TRUNCATE leaf, log_node, member, hash_set, hash, assertion, dispute RESTART IDENTITY CASCADE;
+    TRUNCATE leaf, log_node, member, hash_set, hash, assertion, dispute, ruling
+        RESTART IDENTITY CASCADE;
     UPDATE log SET size = 0, frontier = '', root = sha256('');
 """
 
@@ -68,7 +77,8 @@ async def read_state(connection: Connection) -> State:
     """All that is in force in the database."""
     assertions = await connection.fetch(SELECT_ASSERTIONS)
     disputes = await connection.fetch(SELECT_DISPUTES)
-    return {tuple(row) for row in [*assertions, *disputes]}
+    rulings = await connection.fetch(SELECT_RULINGS)
+    return {tuple(row) for row in [*assertions, *disputes, *rulings]}
 
 
 def state_of(fold: Fold) -> State:
@@ -83,6 +93,8 @@ def state_of(fold: Fold) -> State:
                 state.add((*key, *content))
             if opinion.dispute is not None:
                 state.add((*key, opinion.dispute.reason.value, opinion.dispute.log_index))
+            for r in opinion.rulings:
+                state.add((*key, r.decision.value, r.reason, r.log_index))
     return state
 
 

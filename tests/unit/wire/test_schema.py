@@ -47,6 +47,8 @@ def texts(min_size: int, max_size: int) -> st.SearchStrategy[str]:
 
 def strings_of(schema: dict[str, Any]) -> st.SearchStrategy[str]:
     """Texts that a schema allows."""
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
     if "contentEncoding" in schema:
         return st.binary(max_size=40).map(encode_base64)
     if "pattern" in schema:
