@@ -27,6 +27,7 @@ _MODULES: Final = {
     "auditing": {"checkpoint", "compare", "audit", "redact", "chain"},
     "witnessing": {"witness"},
     "rotating": {"rotate"},
+    "trusting": {"trust"},
     "reporting": {"trail", "report"},
     "noticing": {"notices"},
     "pulling": {"pull", "lookup", "provenance", "export", "replica"},

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from hashshare.cli.ceremony import begin_trust_root, publish_trust
 from hashshare.cli.sandbox import write_first_items
 from hashshare.client.enrol import write_tls
 from hashshare.client.profile import Profile
@@ -119,7 +120,9 @@ def _fill(folder: Path, plan: Plan) -> None:
     _write_secret(keys / "server.pem", tls_key_to_pem(server_key))
     server = authority.issue_server(server_key.public_key(), hosts=plan.hosts, now=now)
     (keys / "server-cert.pem").write_text(server.pem)
+    root_text = begin_trust_root(folder, now=now)
     trust = Trust(
+        root=root_text,
         ca=authority.root.pem,
         coalition=plan.coalition,
         governance=Keys(keys=(governance.public.text,)),
@@ -128,6 +131,7 @@ def _fill(folder: Path, plan: Plan) -> None:
         publishers=Keys(keys=(publisher.public.text,)),
     )
     (folder / "trust.json").write_bytes(encode_document(trust))
+    publish_trust(folder, trust, now=now)
     _write_genesis(folder, plan, trust, governance, submission, now)
     _write_admin(folder, plan, trust, authority, now)
     settings = _SETTINGS.format(

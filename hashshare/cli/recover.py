@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from hashshare.cli.server import open_database, open_guard
+from hashshare.cli.server import open_database, open_guard, read_trust
 from hashshare.client import Profile
 from hashshare.client.following import Follower
 from hashshare.client.logbook import Logbook
@@ -16,7 +16,6 @@ from hashshare.client.session import Session
 from hashshare.config import ServerSettings
 from hashshare.crypto.keys import read_private_key, read_private_keys
 from hashshare.crypto.note import NoteSigner
-from hashshare.domain.joining import parse_trust
 from hashshare.domain.statements import Submission
 from hashshare.errors import DigestMismatchError, NotFoundError
 from hashshare.service.batches import BatchLimits, BatchService
@@ -101,9 +100,7 @@ async def recover(request: Request, progress: RecoveryProgress) -> Recovered:
         await stack.enter_async_context(alone(pool))
         service, batches = await _build(stack, request.folder, settings, pool, blobs)
         rescuer = await stack.enter_async_context(_open_source(request))
-        history = await service.read_history(
-            parse_trust((request.folder / "trust.json").read_bytes())
-        )
+        history = await service.read_history(read_trust(request.folder))
         recovered.before = recovered.after = history.size
         found = await rescuer.find(history)
         await _fetch_batches(found, rescuer, batches, recovered)
@@ -122,7 +119,7 @@ async def _build(
     # It has no records, and nothing that it signs leaves this process: the database is behind
     # what was recorded, and comes to it again.
     guard = Guard(pool, NoteSigner(settings.log, read_private_key(keys / "log.pem")))
-    registries = RegistryService(pool, guard)
+    registries = RegistryService(pool, guard, partial(read_trust, folder))
     await registries.ensure_genesis(
         (folder / "genesis" / "envelope.json").read_bytes(),
         (folder / "genesis" / "registry.json").read_bytes(),

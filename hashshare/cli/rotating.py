@@ -9,7 +9,7 @@ import typer
 from hashshare.cli.options import Json, ProfileOption, load_profile
 from hashshare.cli.output import EXIT_CODES, ending, output, run
 from hashshare.client import Client
-from hashshare.client.rotation import replace_publisher, rotate_governance
+from hashshare.client.rotation import recover_governance, replace_publisher, rotate_governance
 from hashshare.crypto.keys import PrivateKey, PublicKey, write_private_key
 from hashshare.errors import NotFoundError
 
@@ -21,7 +21,15 @@ app = typer.Typer(
 
 
 @app.command(epilog=f"Example: hashshare rotate governance\n\n{EXIT_CODES}")
-def governance(*, profile: ProfileOption = None, as_json: Json = False) -> None:
+def governance(
+    *,
+    recovered: Annotated[
+        bool,
+        typer.Option("--recovered", help="Govern by the keys that the trust root names instead."),
+    ] = False,
+    profile: ProfileOption = None,
+    as_json: Json = False,
+) -> None:
     """Replace this profile's governance key by a new one; for admins.
 
     If it failed, repeat it. A copy of the old key on the server signs nothing more: enrolments
@@ -30,6 +38,10 @@ def governance(*, profile: ProfileOption = None, as_json: Json = False) -> None:
 
     async def work() -> PublicKey:
         async with Client(load_profile(profile)) as client:
+            if recovered:
+                await client.keep_trust()
+                await recover_governance(client.admin, now=datetime.now(UTC))
+                return client.profile.governance_key().public
             return await rotate_governance(client.admin, now=datetime.now(UTC))
 
     key = run(work())

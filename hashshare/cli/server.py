@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -22,16 +22,18 @@ from hashshare.config import EMBEDDED, ServerSettings, parse_listen
 from hashshare.crypto.certificates import Authority, Issued
 from hashshare.crypto.keys import PrivateKey, read_private_key, read_private_keys
 from hashshare.crypto.note import NoteSigner
-from hashshare.domain.joining import parse_trust
+from hashshare.domain.joining import Trust, parse_trust
 from hashshare.domain.names import MemberId
 from hashshare.domain.registry import parse_registry
 from hashshare.domain.sandbox import SANDBOX_AUTHOR
+from hashshare.errors import HashshareError
 from hashshare.http import Endpoints, Server, ServerLimits, Services
 from hashshare.http.tls import api_context, enrol_context
 from hashshare.http.witnesses import WitnessPusher
 from hashshare.service.approval import Approval
 from hashshare.service.batches import BatchLimits, BatchService
 from hashshare.service.cases import CaseService
+from hashshare.service.ceremony import Ceremony
 from hashshare.service.directory import Directory
 from hashshare.service.guard import Guard
 from hashshare.service.log import LogService
@@ -52,6 +54,11 @@ from hashshare.storage.blobs import Blobs
 from hashshare.storage.database import Pool, create_database, migrate, open_pool
 from hashshare.storage.embedded import run_embedded
 from hashshare.storage.newest import FileRecord, NewestRecord, shared_record
+
+_LOG: Final = structlog.get_logger(__name__)
+
+TRUST_SECONDS: Final = 600.0
+"""How often it is looked whether the trust root has to be confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +164,14 @@ async def build_server(
     guard = open_guard(folder, settings, pool, blobs)
     # Before anything is signed.
     await guard.verify()
-    registries = RegistryService(pool, guard)
+    trust = partial(read_trust, folder)
+    registries = RegistryService(pool, guard, trust)
     approval = Approval(registries, _governance_key(keys / "governance.pem"))
     membership = MembershipService(
         pool,
         authority,
         registries,
-        parse_trust((folder / "trust.json").read_bytes()),
+        trust,
         approval,
     )
     log = LogService(pool, guard)
@@ -187,9 +195,12 @@ async def build_server(
         tls = ssl.create_default_context(cafile=ca)
         pusher = WitnessPusher(witnessing, registries, log, news, tls)
         beside += [partial(publisher.run, news), pusher.run]
+    ceremony = Ceremony(folder / "trust")
+    beside.append(partial(_keep_newest, ceremony, keys / "trust-online.pem"))
     services = Services(
         batches=batches,
         cases=CaseService(pool),
+        ceremony=ceremony,
         directory=Directory(pool, news, registries),
         log=log,
         membership=membership,
@@ -215,6 +226,11 @@ def open_guard(folder: Path, settings: ServerSettings, pool: Pool, blobs: Blobs)
         records.insert(0, shared_record(blobs.store))
     signer = NoteSigner(settings.log, read_private_key(folder / "keys" / "log.pem"))
     return Guard(pool, signer, records)
+
+
+def read_trust(folder: Path) -> Trust:
+    """Return the trust document of a coalition's folder; it may change while a server runs."""
+    return parse_trust((folder / "trust.json").read_bytes())
 
 
 async def _together(*runs: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -268,6 +284,25 @@ async def _ensure_genesis(
     (admin,) = parse_registry(document).members.keys() - {SANDBOX_AUTHOR}
     certificate = Issued.parse((genesis / "admin-cert.pem").read_bytes())
     await membership.register(certificate, member=MemberId(admin), label="first")
+
+
+async def _keep_newest(ceremony: Ceremony, key: Path) -> None:
+    """Say each day that the trust root is still the newest; never returns."""
+    while True:
+        try:
+            if await asyncio.to_thread(_confirm, ceremony, key):
+                _LOG.info("trust root confirmed")
+        except (OSError, HashshareError) as error:
+            # What was said last holds for days.
+            _LOG.error("trust root not confirmed", reason=str(error))
+        await asyncio.sleep(TRUST_SECONDS)
+
+
+def _confirm(ceremony: Ceremony, key: Path) -> bool:
+    # A coalition without a trust root may get one while the server runs.
+    if not key.exists() or not ceremony.exists:
+        return False
+    return ceremony.renew(read_private_key(key), now=datetime.now(UTC))
 
 
 def _governance_key(path: Path) -> PrivateKey | None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
 
@@ -27,6 +27,7 @@ from hashshare.client.pull import Pulled, Puller, PullProgress
 from hashshare.client.push import Pushed, Pusher, PushProgress
 from hashshare.client.session import Session
 from hashshare.client.sources import Defaults, Reading, read_records
+from hashshare.client.trusting import refresh_trust
 from hashshare.client.verify import Verifier
 from hashshare.domain.hashes import HashValue
 from hashshare.domain.names import HashSetId, ListName
@@ -41,6 +42,8 @@ from hashshare.wire.submissions import ProvenanceDocument
 
 WAIT_SECONDS: Final = 50
 REST_SECONDS: Final = 0.5
+TRUST_AGE: Final = timedelta(hours=1)
+"""So long a trust document is believed without looking for a newer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,9 @@ class Client:
             stack.callback(self._journal.close)
             logbook = Logbook.open(self.profile.logbook_path)
             stack.callback(logbook.close)
-            self._follower = Follower(self.profile, self.session, logbook)
+            self._follower = Follower(
+                self.profile, self.session, logbook, renew_trust=self._renew_trust
+            )
             self._verifier = Verifier(self.profile, self.session, self.replica, self._follower)
             self._stack = stack.pop_all()
         return self
@@ -93,7 +98,7 @@ class Client:
         if self._pending is None:
             self._pending = Logbook.open(self.profile.folder / "pending.sqlite")
             self._stack.callback(self._pending.close)
-        ahead = Follower(self.profile, self.session, self._pending, offer=Offer.NEWEST)
+        ahead = replace(self._follower, logbook=self._pending, offer=Offer.NEWEST)
         return Admin(self.profile, self.session, replace(self._verifier, follower=ahead))
 
     @property
@@ -132,7 +137,39 @@ class Client:
 
     async def follow(self) -> Position:
         """Read and verify the log up to its newest checkpoint."""
+        await self.keep_trust(max_age=TRUST_AGE)
         return await self._follower.follow()
+
+    async def keep_trust(self, *, max_age: timedelta = timedelta()) -> bool:
+        """Believe the trust document in force, if it was looked for longer ago than ``max_age``.
+
+        Returns:
+            Whether it is another one than before.
+
+        Raises:
+            VerificationError: What the server shows does not hold, or has expired.
+            UnavailableError: The server cannot be reached, and what is known has not expired.
+        """
+        checked = self.profile.folder / "trust" / "checked"
+        with suppress(FileNotFoundError):
+            if datetime.now(UTC).timestamp() - checked.stat().st_mtime < max_age.total_seconds():
+                return False
+        trust = await refresh_trust(self.profile, self.session)
+        if checked.parent.exists():
+            checked.touch()
+        if trust is None:
+            return False
+        self._believe(self.profile.replace_trust(trust))
+        return True
+
+    async def _renew_trust(self) -> Profile | None:
+        """Return the profile with a newer trust document, None if there is none."""
+        return self.profile if await self.keep_trust() else None
+
+    def _believe(self, profile: Profile) -> None:
+        self.profile = profile
+        self._follower = replace(self._follower, profile=profile)
+        self._verifier = replace(self._verifier, profile=profile, follower=self._follower)
 
     async def whoami(self) -> SelfDocument:
         """Return who this member is to the server, and what it may."""
@@ -190,13 +227,17 @@ class Client:
             UnavailableError: The server cannot be reached; nothing is changed.
         """
         shown = progress or PullProgress()
+        await self.keep_trust(max_age=TRUST_AGE)
+        await self._pull(lists, shown)
+        await self.verify_chain()
+        return shown.pulled
+
+    async def _pull(self, lists: tuple[str, ...], shown: PullProgress) -> None:
         puller = Puller(self._verifier)
         for hash_set, names in (await self._wanted(lists)).items():
             # A hash set without a publication yet has nothing to pull.
             with suppress(*([] if lists else [NotFoundError])):
                 shown.pulled += await puller.pull(hash_set, names, shown)
-        await self.verify_chain()
-        return shown.pulled
 
     async def verify_chain(self) -> None:
         """Compare this member's own submissions with what the log holds of it, once followed.
@@ -216,6 +257,8 @@ class Client:
             yield pulled
         puller = Puller(self._verifier)
         while True:
+            if await self.keep_trust(max_age=TRUST_AGE):
+                puller = Puller(self._verifier)
             wanted = await self._wanted(lists)
             async for hash_set in self._news_of(list(wanted)):
                 results = await puller.pull(hash_set, wanted[hash_set], PullProgress())

@@ -163,8 +163,9 @@ async def _fetch_trust(invitation: Invitation) -> Trust:
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
+    path = f"/v1/trust?digest={invitation.trust_digest}"
     async with Session(invitation.enrol_url, unverified) as session:
-        _, data = await session.request("GET", "/v1/trust", max_bytes=MAX_TRUST_BYTES)
+        _, data = await session.request("GET", path, max_bytes=MAX_TRUST_BYTES)
     if canonical.digest(data) != invitation.trust_digest:
         raise DigestMismatchError("the server is not the one that the invitation is for")
     trust = parse_trust(data)

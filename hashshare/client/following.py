@@ -4,7 +4,7 @@ Source: docs/protocol.md, "Pulling", steps 1 to 4.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from hashshare.errors import (
     NotFoundError,
     ProofInvalidError,
     RollbackError,
+    SignatureInvalidError,
     UnavailableError,
 )
 from hashshare.wire.lists import ProofDocument
@@ -50,6 +51,11 @@ class Offer(StrEnum):
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+async def _keep_trust() -> Profile | None:
+    """Look for nothing."""
+    return None
 
 
 def _ignore(_: Logged) -> None:
@@ -76,6 +82,8 @@ class Follower:
 
     Attributes:
         offer: Which of the server's checkpoints it follows.
+        renew_trust: Looks for a newer trust document when a signature does not hold; gives None if
+            there is none.
         heard: Hears each statement as it is read; whether it is the log's, is known only when
             ``follow`` returns.
     """
@@ -85,6 +93,7 @@ class Follower:
     logbook: Logbook
     progress: FollowProgress = field(default_factory=FollowProgress)
     offer: Offer = Offer.COSIGNED
+    renew_trust: Callable[[], Awaitable[Profile | None]] = _keep_trust
     heard: Callable[[Logged], None] = _ignore
     clock: Callable[[], datetime] = _now
 
@@ -101,6 +110,15 @@ class Follower:
             MalformedError: Something is not in its form.
             UnavailableError: The server cannot be reached.
         """
+        try:
+            return await self._follow()
+        except SignatureInvalidError:
+            renewed = await self.renew_trust()
+            if renewed is None:
+                raise
+            return await replace(self, profile=renewed, renew_trust=_keep_trust).follow()
+
+    async def _follow(self) -> Position:
         for _ in range(_ATTEMPTS):
             known = self.logbook.position(self.profile.trust)
             note = await self._fetch_checkpoint()

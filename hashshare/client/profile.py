@@ -1,13 +1,15 @@
 """A profile: the folder that holds a member's keys, trust, replica and receipts."""
 
+import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Self
 
 from hashshare.crypto.certificates import Issued
 from hashshare.crypto.keys import PrivateKey, read_private_key
+from hashshare.domain.documents import encode_document
 from hashshare.domain.joining import Trust, parse_trust
 from hashshare.domain.names import MemberId
 from hashshare.errors import MalformedError, NotFoundError
@@ -84,6 +86,16 @@ class Profile:
             )
         ]
         (self.folder / _FILE).write_text("".join(lines))
+
+    def replace_trust(self, trust: Trust) -> Self:
+        """Believe another trust document from now on, which was verified; durable at once."""
+        fresh = self.folder / "trust.json.new"
+        with fresh.open("wb") as file:
+            file.write(encode_document(trust))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self.folder / "trust.json")
+        return replace(self, trust=trust)
 
     @property
     def tls_path(self) -> Path:

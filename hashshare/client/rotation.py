@@ -65,3 +65,24 @@ async def replace_publisher(admin: Admin, key: PublicKey, *, now: datetime) -> b
         now=now,
     )
     return appended is not None
+
+
+async def recover_governance(admin: Admin, *, now: datetime) -> bool:
+    """Govern by the keys that the trust root names for the next version; return whether it is news.
+
+    The profile's governance key is one of them.
+
+    Raises:
+        NotFoundError: The trust document names nobody for the next version.
+        UnavailableError: The server cannot be reached; repeat it.
+    """
+
+    def take(registry: Registry) -> Registry:
+        recovered = admin.profile.trust.governing(registry.version + 1)
+        if recovered is None:
+            raise NotFoundError(
+                f"the trust document has no recovery at version {registry.version + 1}"
+            )
+        return registry.with_keys(governance=recovered.governance)
+
+    return await admin.edit(take, reason="governance is recovered", now=now) is not None

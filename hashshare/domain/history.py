@@ -310,25 +310,12 @@ class History:
         before = self.registry
         if before is None and statement.version != 1:
             raise VerificationError("the log does not begin with the first registry")
-        registry = accept_registry(leaf, document, before, self._governance(statement.version))
+        registry = accept_registry(leaf, document, before, self.trust.governing(statement.version))
         verify_disregarded(registry, log_size=self.size)
         self.registry = registry
         self.registry_document = document
         self.registry_indexes.append(self.size)
         return statement
-
-    def _governance(self, version: int) -> Registry | None:
-        """Return who signs a version of the registry, if not those whom the one before names."""
-        keys = self.trust.governing(version)
-        if keys is None:
-            return None
-        return Registry(
-            coalition=self.trust.coalition,
-            log=self.trust.log,
-            version=version,
-            governance=keys,
-            publishers=self.trust.publishers,
-        )
 
     def _read_publication(self, leaf: bytes, envelope: Envelope) -> Publication:
         registry = self._in_force()

@@ -22,7 +22,7 @@ from hashshare.domain.documents import (
     decode_document,
     encode_document,
 )
-from hashshare.domain.registry import Keys
+from hashshare.domain.registry import Keys, Registry
 from hashshare.errors import KeyUnsafeError, MalformedError, MixAndMatchError
 
 MAX_TRUST_BYTES: Final = 64 * 1024
@@ -58,6 +58,8 @@ class Trust(Document, frozen=True, kw_only=True):
         log_key: With which its checkpoints are verified, a C2SP vkey.
         publishers: Keys that sign publications, until a registry says otherwise.
         recoveries: By version, ascending.
+        root: TUF metadata, the first root, from which later trust documents follow; unset where
+            a coalition has no trust root.
     """
 
     ca: _Pem
@@ -68,6 +70,7 @@ class Trust(Document, frozen=True, kw_only=True):
     log_key: _VKey
     publishers: Keys
     recoveries: tuple[Recovery, ...] = ()
+    root: Annotated[str, msgspec.Meta(max_length=32_768)] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def log_verifier(self) -> NoteVerifier:
@@ -79,10 +82,18 @@ class Trust(Document, frozen=True, kw_only=True):
         """The log's keys, present and former: for what is kept, not for news."""
         return [NoteVerifier.parse(text) for text in (self.log_key, *self.former_log_keys)]
 
-    def governing(self, version: int) -> Keys | None:
-        """Return the keys that sign a version of the registry; None if those before it do."""
+    def governing(self, version: int) -> Registry | None:
+        """Return whose governance signs a version of the registry; None if that before it does."""
         found = {1: self.governance} | {r.version: r.governance for r in self.recoveries}
-        return found.get(version)
+        if version not in found:
+            return None
+        return Registry(
+            coalition=self.coalition,
+            log=self.log,
+            version=version,
+            governance=found[version],
+            publishers=self.publishers,
+        )
 
 
 def parse_trust(data: bytes) -> Trust:

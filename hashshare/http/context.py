@@ -13,6 +13,7 @@ from hashshare.domain.registry import Role
 from hashshare.errors import MalformedError, NotFoundError, TooLargeError, UnavailableError
 from hashshare.service.batches import BatchService
 from hashshare.service.cases import CaseService
+from hashshare.service.ceremony import Ceremony
 from hashshare.service.directory import Directory, Peer
 from hashshare.service.log import LogService
 from hashshare.service.membership import MembershipService
@@ -45,6 +46,7 @@ class Services:
 
     batches: BatchService
     cases: CaseService
+    ceremony: Ceremony
     directory: Directory
     log: LogService
     membership: MembershipService

@@ -30,6 +30,8 @@ _FOR_ALL: Final = {
     ("POST", "/v1/renewals"),
     ("GET", "/v1/registry"),
     ("GET", "/v1/registry/{version}"),
+    ("GET", "/v1/trust/metadata/{name}"),
+    ("GET", "/v1/trust/targets/{name}"),
 }
 _FOR_PULLS: Final = {
     ("GET", "/v1/hash-sets"),

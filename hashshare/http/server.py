@@ -25,6 +25,7 @@ from hashshare.http import (
     report,
     submissions,
     trail,
+    trust,
 )
 from hashshare.http.context import ADDRESSES, SERVICES, Addresses, Services, now
 from hashshare.http.limits import RateLimit
@@ -51,6 +52,7 @@ API_MODULES: Final = (
     own_certificates,
     trail,
     report,
+    trust,
 )
 """What members are answered with, each a module with routes."""
 

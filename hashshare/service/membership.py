@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -77,13 +78,14 @@ class MembershipService:
     """Lets organizations in and out.
 
     Attributes:
+        trust: Gives the trust document in force.
         approval: Lists in the registry the keys of those who enrol, if this server may.
     """
 
     pool: Pool
     authority: Authority
     registries: RegistryService
-    trust: Trust
+    trust: Callable[[], Trust]
     approval: Approval
 
     async def invite(
@@ -109,11 +111,11 @@ class MembershipService:
         invitation = Invitation(
             api_url=api_url,
             ca_fingerprint=self.authority.root.fingerprint,
-            coalition=self.trust.coalition,
+            coalition=self.trust().coalition,
             enrol_url=enrol_url,
             member=member,
             token=secrets.token_urlsafe(32),
-            trust_digest=canonical.digest(encode_document(self.trust)),
+            trust_digest=canonical.digest(encode_document(self.trust())),
         )
         row = InvitationRow(
             token_digest=bytes.fromhex(invitation.token_digest),
@@ -171,7 +173,7 @@ class MembershipService:
                     public,
                     possession or b"",
                     member=invitation.member,
-                    origin=self.trust.log,
+                    origin=self.trust().log,
                     context=token_digest.hex(),
                 )
             issued = await self._issue_once(connection, invitation, tls_key, public, used_by, now)
@@ -238,7 +240,7 @@ class MembershipService:
             (former, consent, public.key_id),
         ):
             verify_possession(
-                key, proof, member=peer.member, origin=self.trust.log, context=context
+                key, proof, member=peer.member, origin=self.trust().log, context=context
             )
         registry = (await self.registries.current()).registry
         member = registry.member(peer.member)

@@ -1,10 +1,12 @@
 """The registry: which version is in force, and how the next one comes into force."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from hashshare.crypto import canonical
 from hashshare.crypto.envelope import Envelope, parse_envelope
+from hashshare.domain.joining import Trust
 from hashshare.domain.names import parse_time
 from hashshare.domain.registry import (
     Registry,
@@ -59,10 +61,15 @@ class AppendedRegistry:
 
 @dataclass(frozen=True, slots=True)
 class RegistryService:
-    """Reads and appends to the registry. May be used by several tasks and processes at once."""
+    """Reads and appends to the registry. May be used by several tasks and processes at once.
+
+    Attributes:
+        trust: Gives the trust document in force.
+    """
 
     pool: Pool
     guard: Guard
+    trust: Callable[[], Trust]
     # The last one parsed, by version; a registry of many members takes a while to parse.
     _parsed: dict[int, CurrentRegistry] = field(default_factory=dict, repr=False, compare=False)
 
@@ -117,7 +124,9 @@ class RegistryService:
         if repeated is not None:
             return repeated
         current = await self.current()
-        statement = read_registry_statement(parsed, current.registry)
+        # Usually those who govern now; a recovery by the trust root names others.
+        recovered = self.trust().governing(current.registry.version + 1)
+        statement = read_registry_statement(parsed, recovered or current.registry)
         registry = _verify_document(statement, document)
         verify_succession(current.registry, registry)
         place = await self._append(parsed, registry, document, now)

@@ -295,7 +295,9 @@ OPERATIONS: Final = (
         query=("from", "to"),
     ),
     Operation("get", "/health", "Whether the server is well", JSON, enrol=True),
-    Operation("get", "/v1/trust", "The trust document", JSON, enrol=True),
+    Operation("get", "/v1/trust", "The trust document", JSON, enrol=True, query=("digest",)),
+    Operation("get", "/v1/trust/metadata/{name}", "Metadata of the trust root (TUF)", JSON),
+    Operation("get", "/v1/trust/targets/{name}", "A trust document by its digest", JSON),
     Operation(
         "post",
         "/v1/enrolments",

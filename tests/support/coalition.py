@@ -13,6 +13,7 @@ from hashshare.crypto.keys import PrivateKey
 from hashshare.crypto.note import NoteSigner
 from hashshare.domain.documents import encode_document
 from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.joining import Trust
 from hashshare.domain.names import HashSetId, MemberId, format_time
 from hashshare.domain.policy import Basis, Media, View
 from hashshare.domain.records import AssertRecord, DisputeRecord, Record, RuleRecord
@@ -98,6 +99,18 @@ class Coalition:
     authors: dict[MemberId, Author] = field(
         default_factory=lambda: {member: Author(member) for member in (*CONTRIBUTORS, ADMIN)}
     )
+
+    def trust(self) -> Trust:
+        """Return what its members believe from the start; without a CA, as nobody connects."""
+        registry = self.registry()
+        return Trust(
+            ca="",
+            coalition=registry.coalition,
+            governance=registry.governance,
+            log=ORIGIN,
+            log_key=str(self.log.verifier),
+            publishers=registry.publishers,
+        )
 
     def registry(self) -> Registry:
         """Return the first registry."""
@@ -193,7 +206,7 @@ async def run_coalition(
     async with open_pool(dsn, min_size=1, max_size=8) as pool:
         blobs = Blobs.open(str(folder))
         guard = Guard(pool, coalition.log)
-        registries = RegistryService(pool, guard)
+        registries = RegistryService(pool, guard, coalition.trust)
         await registries.ensure_genesis(*coalition.sign_registry(coalition.registry()))
         batches = BatchService(pool, blobs, registries, limits or BatchLimits())
         submissions = SubmitService(pool, batches, registries, guard)

@@ -54,6 +54,12 @@ class Federation:
             made = await admin.admin.invite(name, label="", hours=1)
         return Invitation.parse(made.invitation)
 
+    async def invite_known(self, name: str) -> Invitation:
+        """Return an invitation for a member of the registry, which is not changed."""
+        async with Client(self.admin) as admin:
+            made = await admin.admin.invite(name, label="", hours=1)
+        return Invitation.parse(made.invitation)
+
     async def join(self, name: str, roles: tuple[Role, ...] = CONTRIBUTOR) -> Profile:
         """Return the profile of a member that has enrolled."""
         joined = await enrol(await self.invite(name, roles), self.folder / name)
