@@ -16,6 +16,7 @@ from aiohttp.typedefs import Middleware
 from hashshare.errors import HashshareError, UnavailableError
 from hashshare.http import (
     cases,
+    console,
     enrolment,
     lists,
     log,
@@ -55,6 +56,9 @@ API_MODULES: Final = (
     trust,
 )
 """What members are answered with, each a module with routes."""
+
+CONSOLE_MODULES: Final = (console,)
+"""What admins and auditors are answered with in a browser."""
 
 ENROL_MODULES: Final = (enrolment,)
 """What anybody is answered with who has no certificate yet."""
@@ -149,11 +153,18 @@ class Server:
 
     def _build_api(self) -> web.Application:
         app = _application(
-            self._services, [log_requests, render_problems, trail.keep_trail, identify_peer]
+            self._services,
+            [
+                log_requests,
+                render_problems,
+                console.guard_console,
+                trail.keep_trail,
+                identify_peer,
+            ],
         )
         app[ADDRESSES] = self.addresses
         app[MEMBER_LIMIT] = RateLimit(self._limits.member_per_second, self._limits.member_burst)
-        for module in API_MODULES:
+        for module in (*API_MODULES, *CONSOLE_MODULES):
             app.add_routes(module.routes)
         return app
 

@@ -1,5 +1,6 @@
 """The audit trail: what each request leaves in it, and reading it."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
@@ -24,7 +25,13 @@ _RECORDED: Final = web.RequestKey("trail_recorded", bool)
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # Submissions are recorded in their own transaction; the others change nothing of the coalition.
 _NO_ACTS: Final = frozenset(
-    {"/v1/batches/{sha256}", "/v1/submissions", "/v1/log/cosignatures", "/v1/previews"}
+    {
+        "/v1/batches/{sha256}",
+        "/v1/submissions",
+        "/v1/log/cosignatures",
+        "/v1/previews",
+        "/console/hash",
+    }
 )
 # The least status that is the server's fault, or nobody's.
 _FAULT: Final = 500
@@ -84,7 +91,7 @@ async def get_trail(request: web.Request) -> web.StreamResponse:
     query = request.query
     limit = parse_number(query.get("limit", str(MAX_PAGE)))
     rows = await services(request).trail.search(
-        parse_filter(request),
+        parse_filter(request.query),
         at=parse_number(query["at"]) if "at" in query else None,
         limit=limit,
         backwards=query.get("order") == "newest",
@@ -98,13 +105,12 @@ async def get_trail(request: web.Request) -> web.StreamResponse:
     )
 
 
-def parse_filter(request: web.Request) -> TrailFilter:
+def parse_filter(query: Mapping[str, str]) -> TrailFilter:
     """Read ``?member=&kind=&since=&until=``; what is empty is any.
 
     Raises:
         MalformedError: One of them is not in its form.
     """
-    query = request.query
     try:
         kind = TrailKind(query["kind"]) if query.get("kind") else None
     except ValueError as error:
