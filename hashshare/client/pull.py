@@ -6,17 +6,20 @@ The order of the steps is that of docs/protocol.md, "Pulling"; each is numbered 
 import asyncio
 import hashlib
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from hashshare.client.download import (
+    MAX_CHANGES,
+    MAX_ENTRY_BYTES,
+    Download,
+    ahead,
+    changes_of,
+)
 from hashshare.client.profile import Profile
 from hashshare.client.session import Session
 from hashshare.client.verify import News, Verifier
-from hashshare.domain.changes import Change
-from hashshare.domain.chunks import EntryChunk
 from hashshare.domain.names import HashSetId, ListName, ViewId
 from hashshare.domain.statements import PublishedList
 from hashshare.domain.trust import AcceptedPublication
@@ -32,17 +35,16 @@ from hashshare.errors import (
     VersionNotFoundError,
 )
 from hashshare.replica import ListState, Writing
-from hashshare.wire.compression import Inflater
 from hashshare.wire.delta import DeltaReader
 from hashshare.wire.lists import SnapshotDocument
 from hashshare.wire.parquet import read_snapshot
 
 SNAPSHOT_SHARE: Final = 0.1
 """When more of a list than this has changed, its snapshot costs less than its delta."""
-MAX_ENTRY_BYTES: Final = 4096
-"""No entry of a snapshot or delta takes more; bounds what is read."""
 MAX_DELTA_BYTES: Final = 4 * 1024**3
-MAX_CHANGES: Final = 200_000_000
+MANY_ENTRIES: Final = 50_000
+WAIT_SECONDS: Final = 20
+"""For so many entries a snapshot is waited for, if it is still being written, and so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +120,8 @@ class Puller:
             TooLargeError: An answer is over its limit; nothing is changed.
             UnavailableError: The server cannot be reached; nothing is changed.
         """
-        news = await self.verifier.verify_news(hash_set)
-        publication = news.accepted.publication
-        wanted = names or [
-            ListName(hash_set, ViewId(published.view), published.algorithm)
-            for published in publication.lists
-        ]
-        targets = [(name, _require(news.accepted, name)) for name in wanted]
-        downloads = [await self._download(*target, news, progress) for target in targets]
+        news, offers = await self._survey(hash_set, names)
+        downloads = [await self._download(offer, news, progress) for offer in offers]
         # One transaction for all lists.
         try:
             return await asyncio.to_thread(self._commit, news, downloads)
@@ -135,20 +131,36 @@ class Puller:
             for download in downloads:
                 download.delete()
 
-    async def _download(
-        self, name: ListName, target: PublishedList, news: News, progress: PullProgress
-    ) -> "Download":
+    async def _survey(
+        self, hash_set: HashSetId, names: list[ListName] | None
+    ) -> tuple[News, list["_Offer"]]:
+        """Return what is to be believed, and for each list the snapshot to begin with."""
+        while True:
+            news = await self.verifier.verify_news(hash_set)
+            wanted = names or [
+                ListName(hash_set, ViewId(published.view), published.algorithm)
+                for published in news.accepted.publication.lists
+            ]
+            targets = [(name, _require(news.accepted, name)) for name in wanted]
+            offers = [_Offer(*one, await self._find_snapshot(*one)) for one in targets]
+            ahead_of = [one.snapshot.version for one in offers if one.snapshot is not None]
+            # One that was published while it was waited for: what is to be believed moves on
+            # with it. If it does not, the snapshot is not taken.
+            if max(ahead_of, default=0) <= news.accepted.publication.version:
+                return news, offers
+            latest = (await self.verifier.verify_news(hash_set)).accepted.publication.version
+            if latest == news.accepted.publication.version:
+                return news, offers
+
+    async def _download(self, offer: "_Offer", news: News, progress: PullProgress) -> Download:
+        name, target = offer.name, offer.target
         progress.list_name, progress.done, progress.total = str(name), 0, None
         state = await self.verifier.read(lambda r: r.find(str(name)))
         version = news.accepted.publication.version
         base = 0 if state is None else state.version
         before = self.session.received
-        same = state is not None and (state.count, state.bits, state.root.hex()) == (
-            target.count,
-            target.bits,
-            target.root,
-        )
-        snapshot = None if same else await self._choose_snapshot(name, state, target, version)
+        same = state is not None and _is_same(state, target)
+        snapshot = None if same else _choose(offer.snapshot, state, target, version)
         path = None
         if snapshot is not None:
             path = await self._download_snapshot(snapshot, progress)
@@ -168,23 +180,25 @@ class Puller:
             received=self.session.received - before,
         )
 
-    async def _choose_snapshot(
-        self, name: ListName, state: ListState | None, target: PublishedList, version: int
+    async def _find_snapshot(
+        self, name: ListName, target: PublishedList
     ) -> SnapshotDocument | None:
-        """Return the newest snapshot if it costs less than a delta from what is held."""
-        held = 0 if state is None else state.count
-        if target.count < 1000 or abs(target.count - held) <= SNAPSHOT_SHARE * target.count:
+        """Return the newest snapshot if one may cost less than a delta from what is held."""
+        state = await self.verifier.read(lambda r: r.find(str(name)))
+        differing = abs(target.count - (0 if state is None else state.count))
+        if target.count < 1000 or differing <= SNAPSHOT_SHARE * target.count:
             return None
+        headers = {"Prefer": f"wait={WAIT_SECONDS}"} if differing >= MANY_ENTRIES else {}
         try:
-            snapshot = await self.session.get(f"/v1/lists/{name}/snapshot", SnapshotDocument)
+            _, body = await self.session.request(
+                "GET", f"/v1/lists/{name}/snapshot", headers=headers
+            )
         except VersionNotFoundError:
             return None
+        snapshot = SnapshotDocument.parse(body)
         if snapshot.list_name != str(name):
             raise MixAndMatchError("the snapshot offered is of another list")
-        # One that was published in the meantime is ahead of what was verified.
-        fits = (0 if state is None else state.version) < snapshot.version <= version
-        closer = abs(target.count - snapshot.count) < abs(target.count - held)
-        return snapshot if fits and closer else None
+        return snapshot
 
     async def _download_snapshot(self, snapshot: SnapshotDocument, progress: PullProgress) -> Path:
         """Download what is missing of a snapshot, and verify its digest before it is parsed."""
@@ -251,7 +265,7 @@ class Puller:
         path.replace(fresh)
         return fresh
 
-    def _commit(self, news: News, downloads: list["Download"]) -> list[Pulled]:
+    def _commit(self, news: News, downloads: list[Download]) -> list[Pulled]:
         whole = any(download.snapshot is not None for download in downloads)
         replica = self.verifier.replica
         with replica.filling() if whole else replica.writing() as writing:
@@ -261,7 +275,7 @@ class Puller:
             writing.put_state(f"log_index/{hash_set}", str(news.accepted.log_index).encode())
         return results
 
-    def _apply(self, writing: Writing, download: "Download") -> Pulled:
+    def _apply(self, writing: Writing, download: Download) -> Pulled:
         name, target = str(download.name), download.target
         algorithm = download.name.algorithm
         if download.snapshot is not None:
@@ -269,7 +283,7 @@ class Puller:
             writing.build(
                 name,
                 algorithm,
-                _ahead(read_snapshot(path, algorithm, max_count=document.count)),
+                ahead(read_snapshot(path, algorithm, max_count=document.count)),
                 version=document.version,
                 bits=target.bits,
                 max_count=document.count,
@@ -280,7 +294,7 @@ class Puller:
             state = writing.apply(
                 name,
                 algorithm,
-                _changes_of(download.delta, reader, download),
+                changes_of(download.delta, reader, download),
                 base=download.base,
                 target=download.version,
                 expected_count=target.count,
@@ -312,55 +326,29 @@ class Puller:
 
 
 @dataclass(frozen=True, slots=True)
-class Download:
-    """What was downloaded for one list, not believed yet.
-
-    Attributes:
-        held: The version that the replica had.
-        base: The version that the delta starts from.
-        version: The version that is to be reached.
-        snapshot: Its description and file, None if none was taken.
-        delta: Its compressed file, None if none was needed.
-    """
+class _Offer:
+    """A list to be pulled, and the newest snapshot of it, if one was asked for."""
 
     name: ListName
     target: PublishedList
-    held: int
-    base: int
-    version: int
-    snapshot: tuple[SnapshotDocument, Path] | None
-    delta: Path | None
-    received: int
-
-    def delete(self) -> None:
-        """Remove the files."""
-        for path in (self.delta, None if self.snapshot is None else self.snapshot[1]):
-            if path is not None:
-                path.unlink(missing_ok=True)
+    snapshot: SnapshotDocument | None
 
 
-def _changes_of(path: Path, reader: DeltaReader, download: Download) -> Iterator[Change]:
-    """Read a delta from its file: inflated within bounds, strict, and of the right ends."""
-    inflater = Inflater(max_bytes=MAX_CHANGES * MAX_ENTRY_BYTES)
-    with path.open("rb") as file:
-        while chunk := file.read(65_536):
-            for piece in inflater.feed(chunk):
-                yield from reader.feed(piece)
-                if reader.header is not None and reader.seen == 0:
-                    _verify_header(reader, download)
-    inflater.finish()
-    reader.finish()
-    _verify_header(reader, download)
+def _is_same(state: ListState, target: PublishedList) -> bool:
+    return (state.count, state.bits, state.root.hex()) == (target.count, target.bits, target.root)
 
 
-def _verify_header(reader: DeltaReader, download: Download) -> None:
-    header = reader.header
-    if header is None:
-        raise MalformedError("the delta has no header")
-    found = (header.list, header.base, header.target, header.target_root)
-    target = download.target
-    if found != (str(download.name), download.base, download.version, target.root):
-        raise MixAndMatchError("the delta is of another list, or between other versions")
+def _choose(
+    snapshot: SnapshotDocument | None, state: ListState | None, target: PublishedList, version: int
+) -> SnapshotDocument | None:
+    """Return the snapshot if it is nearer to what is wanted than what is held."""
+    if snapshot is None:
+        return None
+    base, held = (0, 0) if state is None else (state.version, state.count)
+    # One that was published in the meantime is ahead of what was verified.
+    fits = base < snapshot.version <= version
+    closer = abs(target.count - snapshot.count) < abs(target.count - held)
+    return snapshot if fits and closer else None
 
 
 def _require(accepted: AcceptedPublication, name: ListName) -> PublishedList:
@@ -374,12 +362,3 @@ def _hasher_of(path: Path) -> "hashlib._Hash":
     """Return what has taken in the file, and may take in more."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256")
-
-
-def _ahead(chunks: Iterator[EntryChunk]) -> Iterator[EntryChunk]:
-    """Yield ``chunks``, each read by a thread while the one before is used."""
-    with ThreadPoolExecutor(1, thread_name_prefix="snapshot") as executor:
-        following = executor.submit(next, chunks, None)
-        while (chunk := following.result()) is not None:
-            following = executor.submit(next, chunks, None)
-            yield chunk

@@ -84,9 +84,11 @@ async def get_publication(request: web.Request) -> web.StreamResponse:
 
 @routes.get(_LIST + "/snapshot")
 async def get_snapshot(request: web.Request) -> web.StreamResponse:
-    """Answer with the description of the newest snapshot."""
-    name = readable_list(request)
-    row = await services(request).pull.snapshot(name, reader=request[PEER])
+    """Answer with the description of the newest snapshot, or wait for one that is due."""
+    name, pull, peer = readable_list(request), services(request).pull, request[PEER]
+    if seconds := wait_seconds(request):
+        await pull.wait_for_snapshot(name, timeout_seconds=seconds, reader=peer)
+    row = await pull.snapshot(name, reader=peer)
     document = SnapshotDocument(
         list_name=str(name),
         version=row.version,

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import monotonic
 from typing import Final, Protocol
 
 from hashshare.domain.changes import Version
@@ -19,12 +20,15 @@ from hashshare.replica import BucketProof, Replica
 from hashshare.service.deltas import DeltaSource
 from hashshare.service.guard import Guard
 from hashshare.service.news import News
+from hashshare.service.snapshots import read_due
 from hashshare.storage.blobs import BlobKind, Blobs
 from hashshare.storage.database import Pool, snapshot
 from hashshare.storage.log import LogRepository
 from hashshare.storage.provenance import ProvenanceRepository, Statement
 from hashshare.storage.publications import PublicationRepository
 from hashshare.storage.snapshots import SnapshotRepository, SnapshotRow
+
+SNAPSHOT_POLL_SECONDS: Final = 0.2
 
 _MOST_BUNDLES: Final = 64
 
@@ -151,6 +155,22 @@ class PullService:
             which = "" if version is None else f" at version {version}"
             raise VersionNotFoundError(f"there is no snapshot of {name}{which}")
         return row
+
+    async def wait_for_snapshot(
+        self, name: ListName, *, timeout_seconds: float, reader: Reader
+    ) -> None:
+        """Wait until the newest snapshot is near what is published, or the time is over.
+
+        Raises:
+            NotFoundError: No such list, or ``reader`` may not know of it.
+        """
+        _verify_list(name, reader)
+        end = monotonic() + timeout_seconds
+        while name in await read_due(self.pool):
+            left = end - monotonic()
+            if left <= 0:
+                return
+            await asyncio.sleep(min(left, SNAPSHOT_POLL_SECONDS))
 
     async def open_snapshot(
         self, name: ListName, version: Version, *, offset: int = 0, reader: Reader

@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 import structlog
@@ -27,7 +28,20 @@ CHANGED_SHARE: Final = 0.05
 MIN_CHANGES: Final = 1000
 """Fewer changes than this are no reason: a delta of that size costs a member nothing."""
 
-INTERVAL_SECONDS: Final = 2.0
+MAX_REST_SECONDS: Final = 2.0
+"""Between two rounds it rests as long as the last one took, and at most so long."""
+
+
+async def read_due(pool: Pool) -> list[ListName]:
+    """Return the lists that have no snapshot near what is published.
+
+    Raises:
+        UnavailableError: The database cannot be used now.
+    """
+    async with snapshot(pool) as connection:
+        return await SnapshotRepository(connection).read_due(
+            share=CHANGED_SHARE, min_changes=MIN_CHANGES
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +54,18 @@ class SnapshotBuilder:
 
     async def run(self, news: News) -> None:
         """Write snapshots until cancelled, after publications."""
+        took = MAX_REST_SECONDS
         while True:
             try:
-                size = news.log_size
+                size, begin = news.log_size, monotonic()
                 await self.build_due()
+                took = monotonic() - begin
                 while await news.wait_for_log(after=size, timeout_seconds=60) == size:
                     pass
             except HashshareError as error:
                 _LOG.warning("snapshot not written", reason=str(error))
             # Several publications in a row need one snapshot.
-            await asyncio.sleep(INTERVAL_SECONDS)
+            await asyncio.sleep(min(took, MAX_REST_SECONDS))
 
     async def build_due(self) -> list[SnapshotRow]:
         """Write every snapshot that is due, and return what was written.
@@ -60,10 +76,7 @@ class SnapshotBuilder:
         Raises:
             UnavailableError: The database, the blobs or the replica cannot be used now.
         """
-        async with snapshot(self.pool) as connection:
-            due = await SnapshotRepository(connection).read_due(
-                share=CHANGED_SHARE, min_changes=MIN_CHANGES
-            )
+        due = await read_due(self.pool)
         return [row for name in due if (row := await self._build(name)) is not None]
 
     async def _build(self, name: ListName) -> SnapshotRow | None:

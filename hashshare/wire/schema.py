@@ -149,7 +149,13 @@ OPERATIONS: Final = (
         "When a hash left each list, and who was sent it (admins and auditors)",
         lists.PresenceList,
     ),
-    Operation("get", f"{_LIST}/snapshot", "The newest snapshot", lists.SnapshotDocument),
+    Operation(
+        "get",
+        f"{_LIST}/snapshot",
+        "The newest snapshot; waits for one that is due with Prefer: wait",
+        lists.SnapshotDocument,
+        headers=("Prefer",),
+    ),
     Operation(
         "get",
         f"{_LIST}/snapshots/{{version}}",

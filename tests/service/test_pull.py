@@ -231,6 +231,24 @@ async def test_a_snapshot_is_what_was_published(
         await pull.open_snapshot(name, Version(2), reader=story.admin)
 
 
+async def test_who_comes_first_waits_for_the_snapshot(
+    story: Story, pull: PullService, publisher: Publisher
+) -> None:
+    """As long as it is due, and no longer than it likes."""
+    name = _name(story)
+    await pull.wait_for_snapshot(name, timeout_seconds=0.01, reader=story.admin)
+    with pytest.raises(VersionNotFoundError):
+        await pull.snapshot(name, reader=story.admin)
+    waiting = asyncio.create_task(
+        pull.wait_for_snapshot(name, timeout_seconds=60, reader=story.admin)
+    )
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    await publisher.build_snapshots()
+    await asyncio.wait_for(waiting, 30)
+    assert (await pull.snapshot(name, reader=story.admin)).count
+
+
 async def test_a_snapshot_is_written_again_once_much_has_changed(
     publisher: Publisher, pull: PullService, story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:

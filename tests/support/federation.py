@@ -1,9 +1,10 @@
 """A whole coalition in one process: real TLS, PostgreSQL and files, members with profiles."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class Federation:
     server: Server
     pool: Pool
     members: dict[str, Profile] = field(default_factory=dict)
+    publishing: "asyncio.Task[None] | None" = None
 
     async def invite(self, name: str, roles: tuple[Role, ...] = CONTRIBUTOR) -> Invitation:
         """Return an invitation; adds the member to the registry if it is new."""
@@ -80,6 +82,11 @@ class Federation:
                     if latest.log_size >= log_size:
                         return latest.version
                 await asyncio.sleep(0.05)
+
+    async def stop_publishing(self) -> None:
+        """End what publishes in this server, as if another had been elected."""
+        if self.publishing is not None:
+            await _cancel(self.publishing)
 
 
 @asynccontextmanager
@@ -120,8 +127,41 @@ async def run_federation(
             settings = settings.model_copy(update={"witness_ca": str(witness_ca)})
         server, beside = await build_server(stack, options, settings, pool)
         await stack.enter_async_context(server)
-        stack.push_async_callback(_cancel, asyncio.create_task(beside()))
-        yield Federation(folder, _admin(coalition / "admin", server), server, pool)
+        task = asyncio.create_task(beside())
+        stack.push_async_callback(_cancel, task)
+        made = Federation(folder, _admin(coalition / "admin", server), server, pool)
+        made.publishing = task
+        yield made
+
+
+@asynccontextmanager
+async def run_beside(federation: Federation, dsn: str) -> AsyncIterator[Server]:
+    """Run another server of a federation: the same database, blobs and keys, its own replica."""
+    first, second = federation.folder / "coalition", federation.folder / "coalition-2"
+    second.mkdir()
+    for part in ("keys", "genesis"):
+        shutil.copytree(first / part, second / part)
+    for part in ("settings.toml", "trust.json"):
+        shutil.copy(first / part, second / part)
+    (second / "data").mkdir()
+    blobs = (first / "data" / "blobs").absolute().as_uri()
+    settings = ServerSettings.load(second).model_copy(update={"blobs": blobs})
+    options = Options(second, dsn, None, None, publisher=True)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(dsn))
+        server, publishing = await build_server(stack, options, settings, pool)
+        await stack.enter_async_context(server)
+        stack.push_async_callback(_cancel, asyncio.create_task(publishing()))
+        yield server
+
+
+def copy_profile(profile: Profile, name: str, *, api_url: str = "") -> Profile:
+    """Return the profile of a second machine of a member, which may talk to another server."""
+    folder = profile.folder.with_name(name)
+    shutil.copytree(profile.folder, folder)
+    copied = replace(profile, folder=folder, api_url=api_url or profile.api_url)
+    copied.save_settings()
+    return copied
 
 
 def _admin(folder: Path, server: Server) -> Profile:
