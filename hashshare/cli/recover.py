@@ -108,7 +108,8 @@ async def recover(request: Request, progress: RecoveryProgress) -> Recovered:
             await service.append(found.leaves, found.logged, found.documents, progress)
             recovered.after = found.checkpoint.size
             # Whether that is all that was ever signed for.
-            await open_guard(request.folder, settings, pool, blobs).verify()
+            shared = bool(settings.blobs)
+            await open_guard(request.folder, settings, pool, blobs, shared=shared).verify()
     return recovered
 
 

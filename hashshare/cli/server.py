@@ -70,6 +70,7 @@ class Options:
     listen: str | None
     enrol_listen: str | None
     publisher: bool
+    artifacts: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +157,13 @@ async def build_server(
     """
     folder = options.folder
     keys = folder / "keys"
-    blobs = Blobs.open(settings.blobs or (folder / "data" / "blobs").absolute().as_uri())
+    chosen = options.artifacts or settings.blobs
+    blobs = Blobs.open(chosen or (folder / "data" / "blobs").absolute().as_uri())
     authority = Authority.from_pem(
         (keys / "ca.pem").read_bytes(), (keys / "ca-cert.pem").read_bytes()
     )
     news = News(pool)
-    guard = open_guard(folder, settings, pool, blobs)
+    guard = open_guard(folder, settings, pool, blobs, shared=bool(chosen))
     # Before anything is signed.
     await guard.verify()
     trust = partial(read_trust, folder)
@@ -219,10 +221,15 @@ async def build_server(
     return _to_server(options, settings, services), partial(_together, *beside)
 
 
-def open_guard(folder: Path, settings: ServerSettings, pool: Pool, blobs: Blobs) -> Guard:
-    """Return what signs for a coalition, held to what its folder and its blob store record."""
+def open_guard(
+    folder: Path, settings: ServerSettings, pool: Pool, blobs: Blobs, *, shared: bool
+) -> Guard:
+    """Return what signs for a coalition, held to what its folder and its blob store record.
+
+    ``shared`` says that the blob store is one that other servers of the coalition use, too.
+    """
     records: list[NewestRecord] = [FileRecord(folder / "data" / "newest.checkpoint")]
-    if settings.blobs:
+    if shared:
         records.insert(0, shared_record(blobs.store))
     signer = NoteSigner(settings.log, read_private_key(folder / "keys" / "log.pem"))
     return Guard(pool, signer, records)

@@ -100,6 +100,13 @@ def serve_command(
     enrol_listen: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Where enrolment listens.")
     ] = None,
+    artifacts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where batches and snapshots are: file:// or s3://. [default: as in the settings]",
+        ),
+    ] = None,
     publisher: Annotated[
         bool, typer.Option(help="Whether this process may publish; one does at a time.")
     ] = True,
@@ -107,7 +114,7 @@ def serve_command(
 ) -> None:
     """Serve the API over TLS 1.3 with required client certificates, until SIGTERM."""
     configure_logging()
-    options = Options(folder, database, listen, enrol_listen, publisher)
+    options = Options(folder, database, listen, enrol_listen, publisher, artifacts)
 
     def started(listening: Listening) -> None:
         fields = {

@@ -28,12 +28,14 @@ CHANGED_SHARE: Final = 0.05
 MIN_CHANGES: Final = 1000
 """Fewer changes than this are no reason: a delta of that size costs a member nothing."""
 
+BEHIND_SECONDS: Final = 0.1
+
 MAX_REST_SECONDS: Final = 2.0
 """Between two rounds it rests as long as the last one took, and at most so long."""
 
 
-async def read_due(pool: Pool) -> list[ListName]:
-    """Return the lists that have no snapshot near what is published.
+async def read_due(pool: Pool) -> dict[ListName, Version]:
+    """Return the lists that have no snapshot near what is published, and their latest versions.
 
     Raises:
         UnavailableError: The database cannot be used now.
@@ -60,6 +62,10 @@ class SnapshotBuilder:
                 size, begin = news.log_size, monotonic()
                 await self.build_due()
                 took = monotonic() - begin
+                if await read_due(self.pool):
+                    # The replica had not got it yet: nobody tells when it has.
+                    await asyncio.sleep(BEHIND_SECONDS)
+                    continue
                 while await news.wait_for_log(after=size, timeout_seconds=60) == size:
                     pass
             except HashshareError as error:
@@ -77,12 +83,16 @@ class SnapshotBuilder:
             UnavailableError: The database, the blobs or the replica cannot be used now.
         """
         due = await read_due(self.pool)
-        return [row for name in due if (row := await self._build(name)) is not None]
+        return [
+            row
+            for name, version in due.items()
+            if (row := await self._build(name, version)) is not None
+        ]
 
-    async def _build(self, name: ListName) -> SnapshotRow | None:
+    async def _build(self, name: ListName, version: Version) -> SnapshotRow | None:
         with tempfile.TemporaryDirectory(prefix="hashshare-snapshot-") as folder:
             path = Path(folder) / "snapshot.parquet"
-            state = await asyncio.to_thread(self._write, name, path)
+            state = await asyncio.to_thread(self._write, name, version, path)
             if state is None:
                 return None
             # Before the row that names it.
@@ -93,13 +103,17 @@ class SnapshotBuilder:
         _LOG.info("snapshot written", list=str(name), version=row.version, size=row.size)
         return row
 
-    def _write(self, name: ListName, path: Path) -> ReplicaState | None:
-        """Write the list as the replica has it, which may be a version behind or ahead."""
+    def _write(self, name: ListName, version: Version, path: Path) -> ReplicaState | None:
+        """Write the list as the replica has it, which may be ahead; None if it is behind.
+
+        It is behind for a moment after each publication: the database commits first.
+        """
         with (
             Replica.open(self.replica_path, readonly=True) as replica,
             replica.reading() as reading,
         ):
             state = reading.find(str(name))
-            if state is not None:
-                write_snapshot(path, reading.entries(str(name)), count=state.count)
+            if state is None or state.version < version:
+                return None
+            write_snapshot(path, reading.entries(str(name)), count=state.count)
             return state

@@ -11,7 +11,7 @@ from hashshare.storage.publications import key_of
 
 READ_DUE_SNAPSHOTS: Final = """
     -- $1 share, $2 least number of changes
-    SELECT hash_set_id, view, algorithm
+    SELECT hash_set_id, view, algorithm, latest.version
       FROM hash_set
            CROSS JOIN LATERAL (
                SELECT max(version) AS version
@@ -80,19 +80,21 @@ class SnapshotRepository:
 
     connection: Connection
 
-    async def read_due(self, *, share: float, min_changes: int) -> list[ListName]:
+    async def read_due(self, *, share: float, min_changes: int) -> dict[ListName, Version]:
         """Return the lists without a snapshot, or with one from which they differ by much.
+
+        With each its latest version.
 
         Args:
             share: More than this share of the entries has changed.
             min_changes: And more than this number.
         """
-        return [
+        return {
             ListName(
                 HashSetId(row["hash_set_id"]), ViewId(row["view"]), HashAlgorithm(row["algorithm"])
-            )
+            ): row["version"]
             for row in await self.connection.fetch(READ_DUE_SNAPSHOTS, share, min_changes)
-        ]
+        }
 
     async def read(self, name: ListName, version: Version | None = None) -> SnapshotRow | None:
         """Return the latest snapshot of a list, or that of one version; None if there is none."""

@@ -13,9 +13,21 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import audit, ingest, lookup, publish, pull, serve
+from benchmarks import (
+    audit,
+    catch_up,
+    ingest,
+    load,
+    lookup,
+    publish,
+    pull,
+    serve,
+    servers,
+    together,
+    waiting,
+)
 from benchmarks.meter import MIB
-from benchmarks.rows import Row, Target, print_table, row, write_json
+from benchmarks.rows import Row, Target, print_table, read_json, row, to_markdown, write_json
 from benchmarks.stage import Stage, open_stage
 
 SIZES = {"100k": 100_000, "1m": 1_000_000, "10m": 10_000_000, "30m": 30_000_000}
@@ -25,7 +37,12 @@ SCENES: dict[str, Callable[[Stage], Iterator[Row]]] = {
     "publish": publish.run,
     "lookup": lookup.run,
     "serve": serve.run,
+    "waiting": waiting.run,
+    "servers": servers.run,
     "ingest": ingest.run,
+    "together": together.run,
+    "catch-up": catch_up.run,
+    "load": load.run,
     "audit": audit.run,
 }
 EPILOG = "Example: scripts/bench --size 100k --only ingest --json figures.json"
@@ -38,15 +55,23 @@ def main() -> None:
     parser.add_argument("--only", choices=SCENES, action="append", help="this scene; repeatable")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     parser.add_argument("--repeat", type=int, default=3, help="times each (default: 3)")
+    parser.add_argument("--versions", type=int, default=100, metavar="N",
+                        help="for how many a client is away (default: 100)")  # fmt: skip
+    parser.add_argument("--markdown", type=Path, nargs="+", metavar="FILE",
+                        help="measure nothing; print what --json wrote, as a table")  # fmt: skip
     parser.add_argument("--list", action="store_true", help="say which scenes there are, and end")
     options = parser.parse_args()
     if options.list:
         for name, scene in SCENES.items():
             print(f"{name:8} {sys.modules[scene.__module__].__doc__}")
         return
+    if options.markdown:
+        print(to_markdown({path.stem: read_json(path) for path in options.markdown}))
+        return
     if options.repeat < 1:
         parser.error("--repeat is at least 1")
-    rows = list(measure(options.only or list(SCENES), SIZES[options.size], options.repeat))
+    names, size = options.only or list(SCENES), SIZES[options.size]
+    rows = list(measure(names, size, options.repeat, options.versions))
     memory = psutil.virtual_memory().total / 2**30
     print_table(rows, f"{options.size} entries, {os.cpu_count()} cores, {memory:.0f} GiB")
     if options.json:
@@ -57,11 +82,11 @@ def main() -> None:
         print(f"targets not judged at this size: {', '.join(small)}")
 
 
-def measure(names: list[str], size: int, repeats: int) -> Iterator[Row]:
+def measure(names: list[str], size: int, repeats: int, versions: int) -> Iterator[Row]:
     """Run the named scenes on one coalition and yield their figures."""
     with (
         tempfile.TemporaryDirectory(prefix="hashshare-bench-") as name,
-        open_stage(Path(name), size, repeats) as stage,
+        open_stage(Path(name), size, repeats, versions) as stage,
     ):
         print(f"bench: filling a hash set with {size:,}", flush=True)
         ingest.fill(stage)

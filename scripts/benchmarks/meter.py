@@ -53,6 +53,11 @@ class Meter:
         """Begin a new peak."""
         self.peak_server = self.peak_database = 0
 
+    def server_connections(self) -> int:
+        """Return how many connections the server holds now."""
+        found = self._server.net_connections("tcp")
+        return sum(one.status == psutil.CONN_ESTABLISHED for one in found)
+
     @contextmanager
     def measure(self) -> Iterator[Usage]:
         """Give what is spent inside the block, known when it ends."""

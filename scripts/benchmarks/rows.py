@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -127,6 +127,38 @@ def print_table(rows: Sequence[Row], title: str) -> None:
 def write_json(rows: Iterable[Row], path: Path) -> None:
     """Write the rows for programs: a list of objects."""
     path.write_text(json.dumps([asdict(one) for one in rows], indent=1) + "\n")
+
+
+def read_json(path: Path) -> list[Row]:
+    """Return what ``write_json`` wrote."""
+    return [Row(**one) for one in json.loads(path.read_text())]
+
+
+def to_markdown(runs: Mapping[str, Sequence[Row]]) -> str:
+    """Return one table of several runs, as it stands in docs/performance.md."""
+    names = list(dict.fromkeys((one.name, one.unit) for rows in runs.values() for one in rows))
+    lines = [
+        "| Figure | Unit | " + " | ".join(runs) + " | Target | Met |",
+        "|---" * (len(runs) + 4) + "|",
+    ]
+    for name, unit in names:
+        found = [next((one for one in rows if one.name == name), None) for rows in runs.values()]
+        known = [one for one in found if one is not None]
+        met = " / ".join("not run" if one is None else _judgement(one) for one in found)
+        target = known[0].target or ""
+        cells = [name, unit, *("not run" if one is None else _cell(one) for one in found)]
+        lines.append("| " + " | ".join([*cells, target, met if target else ""]) + " |")
+    return "\n".join(lines)
+
+
+def _cell(one: Row) -> str:
+    spread = f" ({_number(one.low)}–{_number(one.high)})" if one.repeats > 1 else ""
+    ratio = "" if one.ratio is None else f", {one.ratio:.2f}x"
+    return f"{_number(one.value)}{spread}{ratio}"
+
+
+def _judgement(one: Row) -> str:
+    return {True: "yes", False: "**no**", None: "not judged"}[one.met]
 
 
 def _number(value: float) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from hashshare.storage.embedded import run_embedded
 
 HASHSHARE = str(Path(sys.executable).with_name("hashshare"))
 HASH_SET = "bench"
+Work = subprocess.Popen[bytes]
 LIST = f"{HASH_SET}/all/sha256"
 # One profile stands for many members here, which the server would slow down.
 _LIMITS = {"member_requests_per_second = 100.0": "member_requests_per_second = 1e6",
@@ -38,6 +40,7 @@ class Stage:
     Attributes:
         folder: Of everything.
         database: URL of PostgreSQL's maintenance database, for a reference beside ours.
+        dsn: URL of our database.
         meter: Of the server.
         admin: Profile of the admin.
         acme: Profile of one who pushes.
@@ -45,10 +48,12 @@ class Stage:
         gamma: Profile of a third.
         size: Entries to begin with.
         repeats: How often to measure what can be repeated.
+        versions: For how many of them a client is away.
     """
 
     folder: Path
     database: str
+    dsn: str
     meter: Meter
     admin: Path
     acme: Path
@@ -56,6 +61,7 @@ class Stage:
     gamma: Path
     size: int
     repeats: int
+    versions: int = 100
 
     @property
     def batch(self) -> int:
@@ -64,11 +70,40 @@ class Stage:
 
     def push(self, profile: Path, *parts: Part) -> dict[str, float]:
         """Push in a process of its own; see ``benchmarks.member``, with its peak memory."""
-        return _work("push", str(profile), *(f"{seed}:{count}" for seed, count in parts))
+        words = [f"{seed}:{count}" for seed, count in parts]
+        return wait_for_work(start_work("push", str(profile), *words), "push")
 
     def pull(self, profile: Path) -> dict[str, float]:
         """Pull in a process of its own."""
-        return _work("pull", str(profile))
+        return wait_for_work(start_work("pull", str(profile)), "pull")
+
+    def join(self, name: str) -> Path:
+        """Return the profile of one more member."""
+        return _join(self.admin, name, self.folder)
+
+    def copy(self, profile: Path, name: str) -> Path:
+        """Return a copy of a profile, as on a second machine of the same member."""
+        return Path(shutil.copytree(profile, self.folder / name))
+
+    @contextmanager
+    def second_server(self) -> Iterator[str]:
+        """Run another server on the same database, blobs and keys; its URL."""
+        first, second = self.folder / "coalition", self.folder / "coalition-2"
+        for part in ("keys", "genesis"):
+            shutil.copytree(first / part, second / part)
+        shutil.copy(first / "trust.json", second)
+        (second / "data").mkdir()
+        text = (first / "settings.toml").read_text()
+        blobs = (first / "data" / "blobs").absolute().as_uri()
+        assert 'blobs = ""' in text
+        text = text.replace('blobs = ""', f'blobs = "{blobs}"')
+        (second / "settings.toml").write_text(text)
+        listen, enrol_listen = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        server = _start(second, self.dsn, "--listen", listen, "--enrol-listen", enrol_listen)
+        try:
+            yield f"https://{listen}"
+        finally:
+            _stop(server)
 
     def wait_published(self, log_index: float) -> None:
         """Wait until everything up to this leaf is published."""
@@ -79,6 +114,12 @@ class Stage:
         done = self.push(profile, *parts)
         self.wait_published(done["log_index"])
         return done
+
+
+def _raise_file_limit() -> None:
+    """Allow as many connections as the system does, here and in the server."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def forget_replica(profile: Path) -> None:
@@ -105,8 +146,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def open_stage(folder: Path, size: int, repeats: int) -> Iterator[Stage]:
+def open_stage(folder: Path, size: int, repeats: int, versions: int = 100) -> Iterator[Stage]:
     """Make a coalition with an empty hash set, and run it as long as the block."""
+    _raise_file_limit()
     coalition = folder / "coalition"
     listen, enrol_listen = (f"127.0.0.1:{free_port()}" for _ in range(2))
     run("init", coalition, "--coalition", "Bench", "--listen", listen,
@@ -126,16 +168,22 @@ def open_stage(folder: Path, size: int, repeats: int) -> Iterator[Stage]:
             run("hash-set", "create", HASH_SET, "--algorithms", "sha256",
                 "--classifications", "A1", profile=admin)  # fmt: skip
             acme, beta, gamma = (_join(admin, n, folder) for n in ("acme", "beta", "gamma"))
-            yield Stage(folder, database, meter, admin, acme, beta, gamma, size, repeats)
+            yield Stage(
+                folder, database, dsn, meter, admin, acme, beta, gamma, size, repeats, versions
+            )
         finally:
             meter.stop()
-            server.send_signal(signal.SIGTERM)
-            server.wait(60)
+            _stop(server)
 
 
-def _start(coalition: Path, dsn: str) -> "subprocess.Popen[str]":
+def _stop(server: "subprocess.Popen[str]") -> None:
+    server.send_signal(signal.SIGTERM)
+    server.wait(60)
+
+
+def _start(coalition: Path, dsn: str, *options: str) -> "subprocess.Popen[str]":
     server = subprocess.Popen(
-        [HASHSHARE, "serve", str(coalition), "--database", dsn, "--json"],
+        [HASHSHARE, "serve", str(coalition), "--database", dsn, "--json", *options],
         stdout=subprocess.PIPE,
         stderr=(coalition / "server.log").open("w"),
         text=True,
@@ -163,28 +211,35 @@ def _join(admin: Path, name: str, folder: Path) -> Path:
     return folder / name
 
 
-def _work(*words: str) -> dict[str, float]:
+def start_work(*words: str) -> Work:
+    """Start a member's work in a process of its own; see ``benchmarks.member``."""
     command = [sys.executable, "-m", "benchmarks.member", *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = status
-    if status:
-        raise SystemExit(f"bench: {words[0]} failed")
-    return {**json.loads(said), "memory": usage.ru_maxrss * 1024}
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
+
+
+def wait_for_work(process: Work, name: str) -> dict[str, float]:
+    """Return what a started process tells of its work."""
+    said, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"bench: {name} failed")
+    told: dict[str, float] = json.loads(said)
+    return told
 
 
 async def _wait_published(profile: Path, log_index: int) -> None:
     async with Client(Profile.load(profile)) as client:
-        while True:
-            try:
-                latest = await client.latest(HASH_SET)
-            except NotFoundError:
-                latest = None
-            if latest is not None and latest.publication.log_size > log_index:
-                return
-            await asyncio.sleep(0.1)
+        await wait_published(client, log_index)
+
+
+async def wait_published(client: Client, log_index: int) -> int:
+    """Wait until everything up to this leaf is published; return the version."""
+    while True:
+        # Nothing is published before the first submission.
+        with suppress(NotFoundError):
+            latest = (await client.latest(HASH_SET)).publication
+            if latest.log_size > log_index:
+                return latest.version
+        await asyncio.sleep(0.05)
 
 
 def timed_command(*words: str, profile: Path, fresh: str) -> tuple[float, int]:

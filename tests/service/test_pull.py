@@ -1,8 +1,9 @@
 """What members pull, verified as a member does; and what they may not see."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -247,6 +248,23 @@ async def test_who_comes_first_waits_for_the_snapshot(
     await publisher.build_snapshots()
     await asyncio.wait_for(waiting, 30)
     assert (await pull.snapshot(name, reader=story.admin)).count
+
+
+async def test_no_snapshot_is_written_from_a_replica_that_is_behind(
+    story: Story, pull: PullService, publisher: Publisher, tmp_path: Path
+) -> None:
+    """As it is for a moment after each publication: it would never be written again."""
+    behind = tmp_path / "behind.sqlite"
+    with (
+        closing(sqlite3.connect(pull.replica_path)) as now,
+        closing(sqlite3.connect(behind)) as copy,
+    ):
+        now.backup(copy)
+    await story.push(GAMMA, [assertion(7000)])
+    await publisher.publish_once(story.hash_set)
+    assert await snapshots.SnapshotBuilder(pull.pool, pull.blobs, behind).build_due() == []
+    await publisher.build_snapshots()
+    assert (await pull.snapshot(_name(story), reader=story.admin)).version == 4
 
 
 async def test_a_snapshot_is_written_again_once_much_has_changed(

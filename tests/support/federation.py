@@ -98,6 +98,7 @@ async def run_federation(
     limits: Mapping[str, float] | None = None,
     witness_ca: Path | None = None,
     sandbox: bool = False,
+    artifacts: str | None = None,
 ) -> AsyncIterator[Federation]:
     """Make a coalition in ``folder`` and run its server, with publisher, on free ports."""
     coalition = folder / "coalition"
@@ -116,7 +117,7 @@ async def run_federation(
     create_coalition(plan)
     if not governance_on_server:
         (coalition / "keys" / "governance.pem").unlink()
-    options = Options(coalition, dsn, None, None, publisher=True)
+    options = Options(coalition, dsn, None, None, publisher=True, artifacts=artifacts)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(dsn))
         settings = ServerSettings.load(coalition)
