@@ -45,7 +45,9 @@ def run(stage: Stage) -> Iterator[Row]:
         f"{stage.batch // 10:,}, and {len(polling)} pull, for {_SECONDS} s"
     )
     size = stage.size
-    yield row("load, submissions", float(len(parts)), "submissions", work=work, size=size)
+    # Without them nothing could be lost.
+    yield row("load, submissions", float(len(parts)), "submissions", work=work, size=size,
+              target=Target("at least", 1))  # fmt: skip
     yield row("load, hashes", float(total), "hashes", work=work, size=size)
     yield row("load, pulls", sum(one["pulls"] for one in polled), "pulls", work=work, size=size)
     yield row("load, hashes lost", [float(one) for one in lost], "hashes", size=size,
