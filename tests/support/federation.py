@@ -140,7 +140,7 @@ async def run_beside(federation: Federation, dsn: str) -> AsyncIterator[Server]:
     """Run another server of a federation: the same database, blobs and keys, its own replica."""
     first, second = federation.folder / "coalition", federation.folder / "coalition-2"
     second.mkdir()
-    for part in ("keys", "genesis"):
+    for part in ("keys", "genesis", "trust"):
         shutil.copytree(first / part, second / part)
     for part in ("settings.toml", "trust.json"):
         shutil.copy(first / part, second / part)
