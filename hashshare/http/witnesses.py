@@ -157,15 +157,27 @@ class _Asked:
         """Return the witness's lines; it may have to say once what it has seen."""
         status, kind, answer = await self._post(await self._request(checkpoint, note))
         if status == 409 and kind == SIZE_TYPE:
-            self.seen = parse_size(answer)
-            if self.seen > checkpoint.size:
-                raise RollbackError(
-                    f"it has seen {self.seen} leaves of this log, which here has {checkpoint.size}"
-                )
+            seen = parse_size(answer)
+            if seen > checkpoint.size:
+                # Next time it is asked again what it has seen: nothing can be proven from there.
+                self.seen = 0
+                raise await self._ahead(seen, checkpoint.size)
+            self.seen = seen
             status, kind, answer = await self._post(await self._request(checkpoint, note))
         if status != 200:
             raise UnavailableError(f"it answered {status}")
         return answer
+
+    async def _ahead(self, seen: int, pending: int) -> HashshareError:
+        """Return why a witness that has seen more than is pending does not cosign that.
+
+        Another server may have shown it a larger checkpoint of the same log meanwhile; that is
+        no rollback.
+        """
+        size = parse_checkpoint(parse_note(await self.pusher.log.checkpoint()).text).size
+        if seen > size:
+            return RollbackError(f"it has seen {seen} leaves of this log, which here has {size}")
+        return UnavailableError(f"it has seen {seen} leaves already, and {pending} are pending")
 
     async def _request(self, checkpoint: Checkpoint, note: bytes) -> AddCheckpoint:
         proof: list[bytes] = []

@@ -13,6 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from hashshare.cli.witness_server import CertificateFiles, serve_application
 from hashshare.client import Client, Profile
@@ -384,6 +385,37 @@ async def test_a_witness_that_was_away_is_caught_up(
         app = WitnessListener(profile, witness_of(profile), logbook).application()
         async with serve_application(app, "127.0.0.1", port, certified.files):
             await pulled_until(reaching.members["beta"], 4)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "reason"),
+    [(1, "leaves already, and"), (1_000_000, "leaves of this log, which here has")],
+)
+async def test_only_a_log_that_lacks_leaves_is_called_behind(
+    reaching: Federation, certified: Certified, ahead: int, reason: str
+) -> None:
+    """Another server may have shown a witness more than is pending here."""
+    grown = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal grown
+        note = (await request.read()).split(b"\n\n", 1)[1]
+        shown = parse_checkpoint(parse_note(note).text).size
+        if not grown:
+            # While it is being asked, the log grows.
+            await push(reaching, 2, 3)
+            grown = shown + ahead
+        return web.Response(status=409, text=f"{grown}\n", content_type=SIZE_TYPE)
+
+    app = web.Application()
+    app.router.add_post("/add-checkpoint", answer)
+    async with serve_application(app, "127.0.0.1", 0, certified.files) as url:
+        with capture_logs() as logs:
+            await add(reaching, "acme", url)
+            async with asyncio.timeout(30):
+                while not (told := [x for x in logs if x["event"] == "no cosignature"]):
+                    await asyncio.sleep(0.05)
+    assert reason in told[0]["reason"]
 
 
 async def _never(_: web.Request) -> web.Response:
