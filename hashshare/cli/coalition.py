@@ -1,6 +1,5 @@
 """Making a coalition: its folder with all keys, and the first admin's profile."""
 
-import os
 import re
 import secrets
 import shutil
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from hashshare.cli.ceremony import begin_trust_root, publish_trust
+from hashshare.cli.coalition_keys import write_secret
 from hashshare.cli.sandbox import write_first_items
 from hashshare.client.enrol import write_tls
 from hashshare.client.profile import Profile
@@ -114,10 +114,10 @@ def _fill(folder: Path, plan: Plan) -> None:
         write_private_key(keys / f"{name}.pem", key)
     write_private_key(folder / "admin/keys/submission.pem", submission)
     write_private_key(folder / "admin/keys/governance.pem", governance)
-    _write_secret(keys / "ca.pem", tls_key_to_pem(authority.key))
+    write_secret(keys / "ca.pem", tls_key_to_pem(authority.key))
     (keys / "ca-cert.pem").write_text(authority.root.pem)
     server_key = new_tls_key()
-    _write_secret(keys / "server.pem", tls_key_to_pem(server_key))
+    write_secret(keys / "server.pem", tls_key_to_pem(server_key))
     server = authority.issue_server(server_key.public_key(), hosts=plan.hosts, now=now)
     (keys / "server-cert.pem").write_text(server.pem)
     root_text = begin_trust_root(folder, now=now)
@@ -200,11 +200,3 @@ def _write_admin(
     (folder / "genesis/admin-cert.pem").write_text(issued.pem)
     (profile.folder / "trust.json").write_bytes(encode_document(trust))
     profile.save_settings()
-
-
-def _write_secret(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

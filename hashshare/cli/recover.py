@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from hashshare.cli.server import open_database, open_guard, read_trust
+from hashshare.cli.coalition_keys import read_trust
+from hashshare.cli.server import log_signers, open_database, open_guard
 from hashshare.client import Profile
 from hashshare.client.following import Follower
 from hashshare.client.logbook import Logbook
 from hashshare.client.rescue import Found, Rescuer
 from hashshare.client.session import Session
 from hashshare.config import ServerSettings
-from hashshare.crypto.keys import read_private_key, read_private_keys
-from hashshare.crypto.note import NoteSigner
+from hashshare.crypto.keys import read_private_keys
 from hashshare.domain.statements import Submission
 from hashshare.errors import DigestMismatchError, NotFoundError
 from hashshare.service.batches import BatchLimits, BatchService
@@ -119,7 +119,7 @@ async def _build(
     keys, replica = folder / "keys", folder / "data" / "replica.sqlite"
     # It has no records, and nothing that it signs leaves this process: the database is behind
     # what was recorded, and comes to it again.
-    guard = Guard(pool, NoteSigner(settings.log, read_private_key(keys / "log.pem")))
+    guard = Guard(pool, log_signers(folder, settings))
     registries = RegistryService(pool, guard, partial(read_trust, folder))
     await registries.ensure_genesis(
         (folder / "genesis" / "envelope.json").read_bytes(),

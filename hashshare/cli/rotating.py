@@ -6,12 +6,23 @@ from typing import Annotated
 
 import typer
 
+from hashshare.cli.coalition_keys import (
+    add_authority,
+    add_log_key,
+    retire_authorities,
+    retire_log_keys,
+)
 from hashshare.cli.options import Json, ProfileOption, load_profile
 from hashshare.cli.output import EXIT_CODES, ending, output, run
 from hashshare.client import Client
 from hashshare.client.rotation import recover_governance, replace_publisher, rotate_governance
 from hashshare.crypto.keys import PrivateKey, PublicKey, write_private_key
 from hashshare.errors import NotFoundError
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The coalition's folder.")]
+Retire = Annotated[
+    bool, typer.Option("--retire", help="Delete what the trust document in force replaced.")
+]
 
 app = typer.Typer(
     name="rotate",
@@ -91,6 +102,53 @@ def publisher(
         {"publisher_key": key, "changed": changed},
         text=f"{key} publishes from now on" if changed else f"{key} publishes already",
     )
+
+
+@app.command("log-key", epilog=f"Example: hashshare rotate log-key DIR\n\n{EXIT_CODES}")
+def log_key(folder: Folder, *, retire: Retire = False, as_json: Json = False) -> None:
+    """Sign checkpoints with a new key of the log, too; a running server begins at once.
+
+    For operators. Members believe the new key once a trust document names it; the old one goes on
+    beside it for those who look late, until --retire.
+    """
+    with ending():
+        verifier = retire_log_keys(folder) if retire else add_log_key(folder)
+    output.record({"log_key": str(verifier)}, text=str(verifier))
+    if not output.as_json and not retire:
+        output.say(f"let members believe it: hashshare trust propose {folder} --log-key {verifier}")
+
+
+@app.command(epilog=f"Example: hashshare rotate log\n\n{EXIT_CODES}")
+def log(*, profile: ProfileOption = None, as_json: Json = False) -> None:
+    """Have the registry's trust policy for witnesses name the log's new key; for admins."""
+
+    async def work() -> bool:
+        async with Client(load_profile(profile)) as client:
+            await client.keep_trust()
+            return await client.admin.name_log_key(now=datetime.now(UTC))
+
+    changed = run(work())
+    told = "the policy names the log's key now" if changed else "there is nothing to change"
+    output.record({"changed": changed}, text=told)
+
+
+@app.command(epilog=f"Example: hashshare rotate ca DIR\n\n{EXIT_CODES}")
+def ca(folder: Folder, *, retire: Retire = False, as_json: Json = False) -> None:
+    """Make a new certificate authority; it certifies nobody before a trust document names it.
+
+    For operators. The old one goes on beside it until a trust document drops it; --retire then
+    deletes its key.
+    """
+    with ending():
+        if retire:
+            count = retire_authorities(folder)
+            output.record({"deleted": count}, text=f"{count} deleted")
+            return
+        made = add_authority(folder)
+        path = folder / f"keys/ca-{made.fingerprint[:16]}-cert.pem"
+    output.record({"fingerprint": made.fingerprint, "certificate": str(path)})
+    if not output.as_json:
+        output.say(f"let members trust it: hashshare trust propose {folder} --new-ca {path}")
 
 
 def register(root: typer.Typer) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,13 +16,13 @@ from typing import Any, Final
 
 import structlog
 
+from hashshare.cli.coalition_keys import read_trust
 from hashshare.cli.sandbox import ensure_first_items
 from hashshare.cli.server_certificate import keep_certificate, renew_certificate
 from hashshare.config import EMBEDDED, ServerSettings, parse_listen
-from hashshare.crypto.certificates import Authority, Issued
-from hashshare.crypto.keys import PrivateKey, read_private_key, read_private_keys
+from hashshare.crypto.certificates import Issued
+from hashshare.crypto.keys import KeyFiles, PrivateKey, read_private_key, read_private_keys
 from hashshare.crypto.note import NoteSigner
-from hashshare.domain.joining import Trust, parse_trust
 from hashshare.domain.names import MemberId
 from hashshare.domain.registry import parse_registry
 from hashshare.domain.sandbox import SANDBOX_AUTHOR
@@ -31,6 +31,7 @@ from hashshare.http import Endpoints, Server, ServerLimits, Services
 from hashshare.http.tls import api_context, enrol_context
 from hashshare.http.witnesses import WitnessPusher
 from hashshare.service.approval import Approval
+from hashshare.service.authorities import Authorities
 from hashshare.service.batches import BatchLimits, BatchService
 from hashshare.service.cases import CaseService
 from hashshare.service.ceremony import Ceremony
@@ -103,7 +104,7 @@ async def serve(options: Options, started: Callable[[Listening], None]) -> None:
         await stack.enter_async_context(server)
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(stopping.wait()),
-            asyncio.create_task(keep_certificate(server, options.folder / "keys")),
+            asyncio.create_task(keep_certificate(server, options.folder)),
             asyncio.create_task(beside()),
         ]
         started(
@@ -159,9 +160,6 @@ async def build_server(
     keys = folder / "keys"
     chosen = options.artifacts or settings.blobs
     blobs = Blobs.open(chosen or (folder / "data" / "blobs").absolute().as_uri())
-    authority = Authority.from_pem(
-        (keys / "ca.pem").read_bytes(), (keys / "ca-cert.pem").read_bytes()
-    )
     news = News(pool)
     guard = open_guard(folder, settings, pool, blobs, shared=bool(chosen))
     # Before anything is signed.
@@ -169,13 +167,7 @@ async def build_server(
     trust = partial(read_trust, folder)
     registries = RegistryService(pool, guard, trust)
     approval = Approval(registries, _governance_key(keys / "governance.pem"))
-    membership = MembershipService(
-        pool,
-        authority,
-        registries,
-        trust,
-        approval,
-    )
+    membership = MembershipService(pool, Authorities(keys, trust), registries, trust, approval)
     log = LogService(pool, guard)
     await _ensure_genesis(folder / "genesis", registries, membership)
     replica_path = folder / "data" / "replica.sqlite"
@@ -231,13 +223,13 @@ def open_guard(
     records: list[NewestRecord] = [FileRecord(folder / "data" / "newest.checkpoint")]
     if shared:
         records.insert(0, shared_record(blobs.store))
-    signer = NoteSigner(settings.log, read_private_key(folder / "keys" / "log.pem"))
-    return Guard(pool, signer, records)
+    return Guard(pool, log_signers(folder, settings), records)
 
 
-def read_trust(folder: Path) -> Trust:
-    """Return the trust document of a coalition's folder; it may change while a server runs."""
-    return parse_trust((folder / "trust.json").read_bytes())
+def log_signers(folder: Path, settings: ServerSettings) -> Callable[[], Sequence[NoteSigner]]:
+    """Return what gives the keys that sign for a coalition's log, as they are at each moment."""
+    files = KeyFiles(folder / "keys", "log")
+    return lambda: [NoteSigner(settings.log, key) for key in files.read()]
 
 
 async def _together(*runs: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -260,9 +252,7 @@ async def _together(*runs: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def _to_server(options: Options, settings: ServerSettings, services: Services) -> Server:
-    keys = options.folder / "keys"
-    certificate = renew_certificate(keys, now=datetime.now(UTC)).pem
-    key = (keys / "server.pem").read_bytes()
+    shown = renew_certificate(options.folder, now=datetime.now(UTC))
     host, port = parse_listen(options.listen or settings.listen)
     enrol_host, enrol_port = parse_listen(options.enrol_listen or settings.enrol_listen)
     limits = settings.limits
@@ -270,10 +260,8 @@ def _to_server(options: Options, settings: ServerSettings, services: Services) -
         services,
         api=Endpoints(host, port, settings.public_url or None),
         enrol=Endpoints(enrol_host, enrol_port, settings.enrol_public_url or None),
-        api_tls=api_context(
-            key=key, certificate=certificate, ca=(keys / "ca-cert.pem").read_text()
-        ),
-        enrol_tls=enrol_context(key=key, certificate=certificate),
+        api_tls=api_context(key=shown.key, certificate=shown.certificate, ca=shown.ca),
+        enrol_tls=enrol_context(key=shown.key, certificate=shown.certificate),
         limits=ServerLimits(
             member_per_second=limits.member_requests_per_second,
             member_burst=limits.member_burst_requests,

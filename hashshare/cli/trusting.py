@@ -8,15 +8,17 @@ import msgspec
 import typer
 
 from hashshare.cli.ceremony import ONLINE_KEY, begin_trust_root, publish_trust
+from hashshare.cli.coalition_keys import read_trust, verify_held
 from hashshare.cli.options import Json
 from hashshare.cli.output import EXIT_CODES, ending, output
+from hashshare.crypto.certificates import Issued
 from hashshare.crypto.keys import PrivateKey, PublicKey, read_private_key, write_private_key
+from hashshare.crypto.note import NoteVerifier
 from hashshare.crypto.trust_metadata import Signers, signers_of
 from hashshare.domain.documents import encode_document
 from hashshare.domain.joining import Recovery, Trust, parse_trust
 from hashshare.domain.names import format_time
 from hashshare.domain.registry import Keys
-from hashshare.errors import NotFoundError
 from hashshare.service.ceremony import Ceremony, Draft, sign_file
 
 app = typer.Typer(
@@ -37,7 +39,7 @@ def init(folder: Folder, *, as_json: Json = False) -> None:
     """
     with ending():
         now = datetime.now(UTC)
-        trust = _trust(folder)
+        trust = read_trust(folder)
         rooted: Trust = msgspec.structs.replace(trust, root=begin_trust_root(folder, now=now))
         publish_trust(folder, rooted, now=now)
         _put_in_force(folder)
@@ -110,18 +112,32 @@ def propose(
     at_version: Annotated[
         int | None, typer.Option(min=2, metavar="N", help="From this version of the registry on.")
     ] = None,
+    log_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Signs checkpoints: rotate log-key made it.")
+    ] = None,
+    new_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Certifies members: rotate ca made it.")
+    ] = None,
+    drop_ca: Annotated[
+        str | None, typer.Option(metavar="FINGERPRINT", help="Is trusted no more.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Draft a trust document: one that is given, or the present one with governance recovered."""
+    """Draft a trust document: one that is given, or the present one with something replaced."""
     with ending():
-        trust = _trust(folder) if document is None else parse_trust(document.read_bytes())
+        trust = read_trust(folder) if document is None else parse_trust(document.read_bytes())
         if governance:
             if at_version is None:
                 raise typer.BadParameter("--recover-governance goes with --at-version")
             keys = Keys(keys=tuple(governance), threshold=threshold)
-            kept = [r for r in trust.recoveries if r.version < at_version]
-            recoveries = (*kept, Recovery(governance=keys, version=at_version))
-            trust = msgspec.structs.replace(trust, recoveries=recoveries)
+            trust = trust.with_recovery(Recovery(governance=keys, version=at_version))
+        if log_key is not None:
+            trust = trust.with_log_key(NoteVerifier.parse(log_key))
+        if new_ca is not None:
+            trust = trust.with_authority(Issued.parse(new_ca.read_bytes()))
+        if drop_ca is not None:
+            trust = trust.without_authority(drop_ca)
+        verify_held(folder, trust)
         draft = Ceremony(folder / "trust").propose_trust(trust, now=datetime.now(UTC))
     _tell(draft, folder / "trust/drafts/targets.json")
 
@@ -172,13 +188,6 @@ def show(folder: Folder, *, as_json: Json = False) -> None:
 def _signers(before: Signers, keys: list[str] | None, threshold: int | None) -> Signers:
     chosen = before.keys if keys is None else tuple(map(PublicKey.parse, keys))
     return Signers(chosen, threshold or before.threshold)
-
-
-def _trust(folder: Path) -> Trust:
-    try:
-        return parse_trust((folder / "trust.json").read_bytes())
-    except FileNotFoundError as error:
-        raise NotFoundError(f"there is no coalition in {folder}") from error
 
 
 def _put_in_force(folder: Path) -> None:

@@ -16,6 +16,7 @@ from hashshare.cli.witness_server import LOOPBACK, CertificateFiles, serve_appli
 from hashshare.client import Client
 from hashshare.client.audited import make_auditor_key
 from hashshare.client.session import Session
+from hashshare.client.trusting import TrustKeeper
 from hashshare.config import parse_listen
 from hashshare.crypto.cosignature import WitnessVerifier
 from hashshare.crypto.note import Checkpoint
@@ -145,10 +146,15 @@ def serve_witness(
         loaded = load_profile(profile)
         with closing(open_logbook(loaded)) as logbook:
             listener = WitnessListener(loaded, witness_of(loaded), logbook)
-            async with serve_application(listener.application(), host, port, files) as url:
+            async with (
+                Session.of(loaded) as session,
+                serve_application(listener.application(), host, port, files) as url,
+            ):
                 output.record({"url": url}, text=f"witnessing {loaded.trust.log} at {url}")
                 sys.stdout.flush()
+                keeping = asyncio.create_task(listener.keep_trust(TrustKeeper(loaded, session)))
                 await stop_requested().wait()
+                keeping.cancel()
 
     run(work())
 

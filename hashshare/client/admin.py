@@ -253,6 +253,18 @@ class Admin:
         await self.edit(change, reason=reason, now=now)
         return chosen[0]
 
+    async def name_log_key(self, *, now: datetime) -> bool:
+        """Have the policy for witnesses name the log's key in force; return whether it is news."""
+        log = self.profile.trust.log_verifier
+
+        def change(registry: Registry) -> Registry:
+            known = registry.cosigners
+            if known is None:
+                return registry
+            return registry.with_witnesses(replace(known, logs=(log,)))
+
+        return await self.edit(change, reason="the log's key is replaced", now=now) is not None
+
     async def redact(self, log_index: int, *, reason: str, now: datetime) -> RedactionDocument:
         """Have the batch of the submission at a leaf deleted; the log says so, and why.
 

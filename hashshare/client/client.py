@@ -27,7 +27,7 @@ from hashshare.client.pull import Pulled, Puller, PullProgress
 from hashshare.client.push import Pushed, Pusher, PushProgress
 from hashshare.client.session import Session
 from hashshare.client.sources import Defaults, Reading, read_records
-from hashshare.client.trusting import refresh_trust
+from hashshare.client.trusting import TRUST_AGE, TrustKeeper
 from hashshare.client.verify import Verifier
 from hashshare.domain.hashes import HashValue
 from hashshare.domain.names import HashSetId, ListName
@@ -42,8 +42,6 @@ from hashshare.wire.submissions import ProvenanceDocument
 
 WAIT_SECONDS: Final = 50
 REST_SECONDS: Final = 0.5
-TRUST_AGE: Final = timedelta(hours=1)
-"""So long a trust document is believed without looking for a newer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +75,7 @@ class Client:
         async with AsyncExitStack() as stack:
             self.session = await stack.enter_async_context(Session.of(self.profile))
             self.replica = stack.enter_context(Replica.open(self.profile.replica_path))
+            self._keeper = TrustKeeper(self.profile, self.session)
             self._journal = Journal.open(self.profile.journal_path)
             stack.callback(self._journal.close)
             logbook = Logbook.open(self.profile.logbook_path)
@@ -150,17 +149,9 @@ class Client:
             VerificationError: What the server shows does not hold, or has expired.
             UnavailableError: The server cannot be reached, and what is known has not expired.
         """
-        checked = self.profile.folder / "trust" / "checked"
-        with suppress(FileNotFoundError):
-            if datetime.now(UTC).timestamp() - checked.stat().st_mtime < max_age.total_seconds():
-                return False
-        trust = await refresh_trust(self.profile, self.session)
-        if checked.parent.exists():
-            checked.touch()
-        if trust is None:
-            return False
-        self._believe(self.profile.replace_trust(trust))
-        return True
+        renewed = await self._keeper.keep(max_age=max_age)
+        self._believe(self._keeper.profile)
+        return renewed
 
     async def _renew_trust(self) -> Profile | None:
         """Return the profile with a newer trust document, None if there is none."""
@@ -208,7 +199,7 @@ class Client:
         if isinstance(source, Path):
             defaults = Defaults(operation, classification=classification)
             source = read_records(source, defaults, Reading())
-        pusher = Pusher(self.profile, self.session, self._journal)
+        pusher = Pusher(self.profile, self.session, self._journal, self._renew_trust)
         return await pusher.push(
             HashSetId(hash_set),
             operation,

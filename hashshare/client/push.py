@@ -3,7 +3,7 @@
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -34,6 +34,7 @@ from hashshare.errors import (
     MalformedError,
     NotFoundError,
     SequenceMismatchError,
+    SignatureInvalidError,
     TooManyRequestsError,
     UnavailableError,
 )
@@ -93,11 +94,17 @@ class PushProgress:
 
 @dataclass(frozen=True, slots=True)
 class Pusher:
-    """Sends submissions of one member."""
+    """Sends submissions of one member.
+
+    Attributes:
+        renew_trust: Looks for a newer trust document when a receipt's signature does not hold;
+            gives None if there is none.
+    """
 
     profile: Profile
     session: Session
     journal: Journal
+    renew_trust: Callable[[], Awaitable[Profile | None]]
 
     async def push(
         self,
@@ -267,7 +274,7 @@ class Pusher:
                 self.journal.forget(entry.statement_id)
                 path.unlink(missing_ok=True)
                 raise
-            return self._keep_receipt(entry, answered)
+            return await self._keep_receipt(entry, answered)
         raise UnavailableError("other machines of this member keep submitting; try again")
 
     def _sign_again(self, entry: Entry, head: ChainHead) -> Entry:
@@ -297,10 +304,16 @@ class Pusher:
         headers = {"Content-Encoding": "zstd", "Content-Type": "application/x-ndjson"}
         await self.session.request("PUT", f"/v1/batches/{sha256}", body=body, headers=headers)
 
-    def _keep_receipt(self, entry: Entry, answered: SubmissionDocument) -> Pushed:
+    async def _keep_receipt(self, entry: Entry, answered: SubmissionDocument) -> Pushed:
         data = answered.receipt.encode()
         receipt = parse_receipt(data)
-        verify_receipt(receipt, entry.envelope, self.profile.trust.log_verifier)
+        try:
+            verify_receipt(receipt, entry.envelope, self.profile.trust.log_verifier)
+        except SignatureInvalidError:
+            renewed = await self.renew_trust()
+            if renewed is None:
+                raise
+            verify_receipt(receipt, entry.envelope, renewed.trust.log_verifier)
         if receipt.index != answered.log_index:
             raise MalformedError("the receipt is for another leaf than the answer says")
         self.journal.accept(entry.statement_id, log_index=receipt.index, receipt=data)

@@ -42,7 +42,8 @@ class Session:
 
     Attributes:
         base_url: ``https://host:port``.
-        tls: With the CA that is trusted, and the certificate that is shown.
+        tls: With the CA that is trusted, and the certificate that is shown; may be replaced, for
+            connections from then on.
         sent: Bytes of bodies sent so far.
         received: Bytes of bodies received so far, as on the wire.
     """
@@ -57,16 +58,11 @@ class Session:
     @classmethod
     def of(cls, profile: Profile) -> Self:
         """Return the session of a member."""
-        tls = pinned_context(profile.trust.ca)
-        try:
-            tls.load_cert_chain(profile.tls_path)
-        except (OSError, ssl.SSLError) as error:
-            raise UnavailableError("the profile's TLS key or certificate cannot be read") from error
-        return cls(profile.api_url, tls)
+        return cls(profile.api_url, member_context(profile))
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self.tls, limit=8),
+            connector=aiohttp.TCPConnector(limit=8),
             timeout=aiohttp.ClientTimeout(total=None, connect=20, sock_read=90),
             headers={"User-Agent": f"hashshare/{__version__}"},
             auto_decompress=False,
@@ -158,11 +154,30 @@ class Session:
         data = body() if callable(body) else body
         with translated():
             async with self._http.request(
-                method, self.base_url + path, data=data, headers=headers, allow_redirects=False
+                method,
+                self.base_url + path,
+                data=data,
+                headers=headers,
+                allow_redirects=False,
+                ssl=self.tls,
             ) as response:
                 if response.status >= 400:
                     raise await _to_error(response)
                 yield response
+
+
+def member_context(profile: Profile) -> ssl.SSLContext:
+    """Return the context that trusts a profile's CA and shows its certificate.
+
+    Raises:
+        UnavailableError: The certificate or its key cannot be read.
+    """
+    tls = pinned_context(profile.trust.ca)
+    try:
+        tls.load_cert_chain(profile.tls_path)
+    except (OSError, ssl.SSLError) as error:
+        raise UnavailableError("the profile's TLS key or certificate cannot be read") from error
+    return tls
 
 
 def pinned_context(ca: str) -> ssl.SSLContext:

@@ -7,9 +7,9 @@ import asyncio
 import fcntl
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ from tuf.api.metadata import Root, Timestamp
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from hashshare.client.profile import Profile
-from hashshare.client.session import Session
+from hashshare.client.session import Session, member_context
 from hashshare.crypto.trust_metadata import TARGET, parse, verify_keys
 from hashshare.domain.documents import encode_document
 from hashshare.domain.joining import MAX_TRUST_BYTES, Trust, parse_trust
@@ -36,6 +36,8 @@ from hashshare.errors import (
     VerificationError,
 )
 
+TRUST_AGE: Final = timedelta(hours=1)
+"""How old what is known of the trust root may be, for who is at it all the time."""
 MAX_METADATA_BYTES: Final = 64 * 1024
 LOCK_SECONDS: Final = 0.05
 _CONFIG: Final = UpdaterConfig(
@@ -45,6 +47,45 @@ _CONFIG: Final = UpdaterConfig(
     snapshot_max_length=MAX_METADATA_BYTES,
     targets_max_length=MAX_METADATA_BYTES,
 )
+
+
+@dataclass(slots=True)
+class TrustKeeper:
+    """Keeps one profile's trust document up to date, and the session that was opened by it.
+
+    Attributes:
+        profile: As it is believed now.
+    """
+
+    profile: Profile
+    session: Session
+
+    async def keep(self, *, max_age: timedelta = timedelta()) -> bool:
+        """Believe the trust document in force, if it was looked for longer ago than ``max_age``.
+
+        Returns:
+            Whether it is another one than before.
+
+        Raises:
+            VerificationError: What the server shows does not hold, or has expired.
+            UnavailableError: The server cannot be reached, and what is known has not expired.
+        """
+        checked = self.profile.folder / "trust" / "checked"
+        with suppress(FileNotFoundError):
+            if datetime.now(UTC).timestamp() - checked.stat().st_mtime < max_age.total_seconds():
+                return False
+        trust = await refresh_trust(self.profile, self.session)
+        if checked.parent.exists():
+            checked.touch()
+        if trust is None:
+            return False
+        self.profile = self.profile.replace_trust(trust)
+        self.session.tls = member_context(self.profile)
+        return True
+
+    async def renew(self) -> Profile | None:
+        """Return the profile with a newer trust document; None if there is none."""
+        return self.profile if await self.keep() else None
 
 
 async def refresh_trust(profile: Profile, session: Session) -> Trust | None:

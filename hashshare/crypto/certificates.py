@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -92,6 +92,26 @@ class Issued:
             return cls(x509.load_pem_x509_certificate(pem))
         except _UNREADABLE as error:
             raise MalformedError("not a certificate in PEM") from error
+
+    @classmethod
+    def parse_all(cls, pem: bytes) -> list[Self]:
+        """Read one or more certificates in PEM.
+
+        Raises:
+            MalformedError: ``pem`` is not that.
+        """
+        try:
+            return [cls(found) for found in x509.load_pem_x509_certificates(pem)]
+        except _UNREADABLE as error:
+            raise MalformedError("not certificates in PEM") from error
+
+    def is_issued_by(self, other: Self) -> bool:
+        """Return whether the key of another certificate signed this one."""
+        try:
+            self.certificate.verify_directly_issued_by(other.certificate)
+        except (*_UNREADABLE, TypeError, InvalidSignature):
+            return False
+        return True
 
     @classmethod
     def parse_der(cls, der: bytes) -> Self:

@@ -1,7 +1,9 @@
 """Ed25519 keys: their ids, files, and the proof of possessing one."""
 
 import os
-from dataclasses import dataclass
+import tempfile
+import time
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Final, Self
@@ -13,9 +15,10 @@ from nacl.bindings import crypto_core_ed25519_is_valid_point
 
 from hashshare.crypto import canonical
 from hashshare.crypto.encoding import decode_base64, encode_base64
-from hashshare.errors import KeyUnsafeError, MalformedError, SignatureInvalidError
+from hashshare.errors import KeyUnsafeError, MalformedError, NotFoundError, SignatureInvalidError
 
 _POSSESSION: Final = b"hashshare/possession/v1\0"
+_TICK_NANOSECONDS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,39 @@ def read_private_keys(folder: Path, name: str) -> list[PrivateKey]:
     return [read_private_key(path) for path in paths if path.exists()]
 
 
+@dataclass(slots=True)
+class KeyFiles:
+    """The keys of one purpose in a folder, as ``read_private_keys`` gives them, at any moment.
+
+    Attributes:
+        folder: Which may change while it is used.
+        name: Of the purpose.
+    """
+
+    folder: Path
+    name: str
+    _keys: list[PrivateKey] = field(init=False, default_factory=list, repr=False)
+    _seen: int = field(init=False, default=0)
+
+    def read(self) -> list[PrivateKey]:
+        """Return at least one key; reads files only when one has come or gone.
+
+        Raises:
+            NotFoundError: There is none.
+            MalformedError: One of the files holds no Ed25519 key.
+            OSError: One cannot be read.
+        """
+        changed = self.folder.stat().st_mtime_ns
+        if changed != self._seen:
+            self._keys = read_private_keys(self.folder, self.name)
+            # What changes within one tick of the clock has one time.
+            settled = time.time_ns() - changed > _TICK_NANOSECONDS
+            self._seen = changed if settled else 0
+        if not self._keys:
+            raise NotFoundError(f"there is no key {self.name}.pem in {self.folder}")
+        return self._keys
+
+
 def write_private_key(path: Path, key: PrivateKey) -> None:
     """Write ``key`` to a new file that only its owner may read; durable once it returns.
 
@@ -151,17 +187,17 @@ def write_private_key(path: Path, key: PrivateKey) -> None:
         FileExistsError: There is a file; a key is never overwritten.
         OSError: It cannot be written; no file is left.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(key.to_pem())
             file.flush()
             os.fsync(file.fileno())
+        # Under its name it is whole: a running server may read it at once.
+        os.link(name, path)
         _sync_directory(path.parent)
-    except BaseException:
-        # Half a key would stand in the way of the next attempt.
-        path.unlink(missing_ok=True)
-        raise
+    finally:
+        Path(name).unlink()
 
 
 def prove_possession(key: PrivateKey, *, member: str, origin: str, context: str) -> bytes:

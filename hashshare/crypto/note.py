@@ -106,6 +106,17 @@ class SignedText:
     text: str
     signatures: tuple[NoteSignature, ...]
 
+    def by(self, key: NamedKey) -> NoteSignature:
+        """Return the signature that claims to be of ``key``.
+
+        Raises:
+            SignatureInvalidError: There is none.
+        """
+        for signature in self.signatures:
+            if (signature.name, signature.key_id) == (key.name, key.key_id):
+                return signature
+        raise SignatureInvalidError(f"the note has no signature of {key}")
+
     def encode(self) -> bytes:
         """Return the one byte form."""
         return "\n".join([self.text, *map(str, self.signatures), ""]).encode()
@@ -195,26 +206,27 @@ class Checkpoint:
         return f"{self.origin}\n{self.size}\n{encode_base64(self.root)}\n"
 
 
-def sign_checkpoint(checkpoint: Checkpoint, signer: NoteSigner) -> bytes:
-    """Return the signed note; always the same bytes for the same checkpoint and key."""
-    return sign_note(checkpoint.text(), [signer])
+def sign_checkpoint(checkpoint: Checkpoint, *signers: NoteSigner) -> bytes:
+    """Return the signed note; always the same bytes for the same checkpoint and keys."""
+    return sign_note(checkpoint.text(), signers)
 
 
-def verify_checkpoint(data: bytes, verifier: NoteVerifier) -> Checkpoint:
+def verify_checkpoint(data: bytes, *verifiers: NoteVerifier) -> Checkpoint:
     """Return the checkpoint in a note, now trusted.
 
     Args:
         data: As it came from the network.
-        verifier: The log's key; its name is the origin.
+        verifiers: The log's keys, of which one is enough; their name is the origin.
 
     Raises:
         MalformedError: ``data`` is no note, or no checkpoint.
         SignatureInvalidError: The log did not sign it.
         MixAndMatchError: It is of another log.
     """
-    checkpoint = parse_checkpoint(open_note(data, [verifier]).text)
-    if checkpoint.origin != verifier.name:
-        raise MixAndMatchError(f"a checkpoint of {checkpoint.origin!r:.80}, not {verifier.name!r}")
+    checkpoint = parse_checkpoint(open_note(data, verifiers).text)
+    names = {verifier.name for verifier in verifiers}
+    if names != {checkpoint.origin}:
+        raise MixAndMatchError(f"a checkpoint of {checkpoint.origin!r:.80}, not of {names}")
     return checkpoint
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal, Self
 import msgspec
 
 from hashshare.crypto import canonical
+from hashshare.crypto.certificates import Issued
 from hashshare.crypto.keys import PublicKey
 from hashshare.crypto.note import NoteVerifier
 from hashshare.domain.documents import (
@@ -23,7 +24,13 @@ from hashshare.domain.documents import (
     encode_document,
 )
 from hashshare.domain.registry import Keys, Registry
-from hashshare.errors import KeyUnsafeError, MalformedError, MixAndMatchError
+from hashshare.errors import (
+    ConflictError,
+    KeyUnsafeError,
+    MalformedError,
+    MixAndMatchError,
+    NotFoundError,
+)
 
 MAX_TRUST_BYTES: Final = 64 * 1024
 
@@ -81,6 +88,49 @@ class Trust(Document, frozen=True, kw_only=True):
     def log_verifiers(self) -> list[NoteVerifier]:
         """The log's keys, present and former: for what is kept, not for news."""
         return [NoteVerifier.parse(text) for text in (self.log_key, *self.former_log_keys)]
+
+    @property
+    def authorities(self) -> list[Issued]:
+        """Certificates of the CA: the one that certifies members, then those before it."""
+        return Issued.parse_all(self.ca.encode())
+
+    def with_authority(self, authority: Issued) -> "Trust":
+        """Return a document by which another CA certifies members, beside those before it."""
+        # msgspec.structs.replace is untyped.
+        changed: Trust = msgspec.structs.replace(self, ca=authority.pem + self.ca)
+        return changed
+
+    def without_authority(self, fingerprint: str) -> "Trust":
+        """Return a document without the CA whose certificate's fingerprint begins so.
+
+        Raises:
+            NotFoundError: There is none, or more than one.
+            ConflictError: It is the only one.
+        """
+        found = self.authorities
+        kept = [one.pem for one in found if not one.fingerprint.startswith(fingerprint)]
+        if len(kept) + 1 != len(found):
+            raise NotFoundError(f"not one CA of the trust document begins with {fingerprint!r:.70}")
+        if not kept:
+            raise ConflictError("the coalition has no other CA yet: hashshare rotate ca")
+        changed: Trust = msgspec.structs.replace(self, ca="".join(kept))
+        return changed
+
+    def with_log_key(self, key: NoteVerifier) -> "Trust":
+        """Return a document by which another key signs checkpoints; no news by those before it."""
+        if str(key) == self.log_key:
+            return self
+        former = [text for text in (self.log_key, *self.former_log_keys) if text != str(key)]
+        changed: Trust = msgspec.structs.replace(
+            self, log_key=str(key), former_log_keys=tuple(former)
+        )
+        return changed
+
+    def with_recovery(self, recovery: Recovery) -> "Trust":
+        """Return a document by which other keys govern from a version of the registry on."""
+        kept = [one for one in self.recoveries if one.version < recovery.version]
+        changed: Trust = msgspec.structs.replace(self, recoveries=(*kept, recovery))
+        return changed
 
     def governing(self, version: int) -> Registry | None:
         """Return whose governance signs a version of the registry; None if that before it does."""

@@ -15,7 +15,7 @@ Source: docs/adr/0013-what-is-signed-is-recorded-first.md.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -55,13 +55,14 @@ class Guard:
     May be used by several tasks, and beside other processes with guards on the same records.
 
     Attributes:
-        signer: The log's key.
+        signers: Gives the log's keys, of one name, at each signature: while a key is replaced,
+            checkpoints are signed by the old one and the new one.
         records: In the order in which they are moved: what servers share comes first, since
             there the servers of two copies of a database find out about each other.
     """
 
     pool: Pool
-    signer: NoteSigner
+    signers: Callable[[], Sequence[NoteSigner]]
     records: Sequence[NewestRecord] = ()
     _known: Checkpoint = field(init=False)
     _refusal: str = field(init=False, default="")
@@ -69,12 +70,12 @@ class Guard:
     _moving: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        self._known = Checkpoint(self.signer.name, 0, EMPTY_ROOT)
+        self._known = Checkpoint(self.origin, 0, EMPTY_ROOT)
 
     @property
     def origin(self) -> str:
         """Names the log."""
-        return self.signer.name
+        return self.signers()[0].name
 
     def verify_signing(self) -> None:
         """Refuse to go on once it was found that this database was left behind.
@@ -101,14 +102,15 @@ class Guard:
     async def checkpoint(self, size: int | None = None) -> bytes:
         """Return the signed checkpoint of the first ``size`` leaves, by default of all.
 
-        Always the same bytes for a size, in this process and in every other.
+        Always the same bytes for a size, in this process and in every other, until a key of the
+        log is replaced.
 
         Raises:
             NotFoundError: The log is not that long.
             RollbackError: The database is not the one that was signed for; nothing is signed.
             UnavailableError: The database or a record cannot be used now.
         """
-        return sign_checkpoint(await self._vouch(size), self.signer)
+        return self._sign(await self._vouch(size))
 
     async def receipt(self, place: Place) -> bytes:
         """Return the receipt for a leaf, under the checkpoint that ends with it.
@@ -120,8 +122,7 @@ class Guard:
         if vouched.root != place.root:
             # The transaction that found the place saw another database.
             raise self._refuse(vouched.size, "the database has changed under the server")
-        note = sign_checkpoint(vouched, self.signer)
-        return Receipt(place.index, place.proof, note).encode()
+        return Receipt(place.index, place.proof, self._sign(vouched)).encode()
 
     async def learn(self, note: bytes) -> None:
         """Take notice of a checkpoint that somebody else holds of this log.
@@ -139,7 +140,7 @@ class Guard:
             MixAndMatchError: It is of another log, or of a tree that this one never had.
             RollbackError: The database lacks leaves of it; nothing more is signed.
         """
-        claimed = verify_checkpoint(note, self.signer.verifier)
+        claimed = verify_checkpoint(note, *(signer.verifier for signer in self.signers()))
         async with snapshot(self.pool) as connection:
             # Read after it was signed: whoever signed it from here had committed before.
             log = LogRepository(connection)
@@ -159,7 +160,7 @@ class Guard:
     async def _keep(self, record: NewestRecord, claimed: Checkpoint) -> None:
         """Let a record hold what was learnt, if it does not hold more."""
         # The same bytes as in the note, whose cosignatures are not for here.
-        note = sign_checkpoint(claimed, self.signer)
+        note = self._sign(claimed)
         for _ in range(_ATTEMPTS):
             held = await record.read()
             if self._parse(held.note).size >= claimed.size:
@@ -229,7 +230,7 @@ class Guard:
             held = await record.read()
             # Read after the record: whoever moved it there had committed before.
             head = await self._verify_against(self._parse(held.note), str(record))
-            note = sign_checkpoint(head, self.signer)
+            note = self._sign(head)
             try:
                 if held.note != note:
                     await record.swap(held, note)
@@ -241,6 +242,9 @@ class Guard:
     async def _verify_against(self, recorded: Checkpoint, where: str) -> Checkpoint:
         async with snapshot(self.pool) as connection:
             return await self._verify_extends(connection, recorded, where)
+
+    def _sign(self, checkpoint: Checkpoint) -> bytes:
+        return sign_checkpoint(checkpoint, *self.signers())
 
     def _parse(self, note: bytes) -> Checkpoint:
         if not note:

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from hashshare.crypto import canonical
-from hashshare.crypto.certificates import Authority, ClientKey, Issued, parse_csr, spki_of
+from hashshare.crypto.certificates import ClientKey, Issued, parse_csr, spki_of
 from hashshare.crypto.keys import PublicKey, verify_possession
 from hashshare.domain.documents import encode_document
 from hashshare.domain.joining import Invitation, Trust
@@ -26,6 +26,7 @@ from hashshare.errors import (
     SuspendedError,
 )
 from hashshare.service.approval import Approval
+from hashshare.service.authorities import Authorities
 from hashshare.service.directory import Peer
 from hashshare.service.registry import RegistryService
 from hashshare.storage.database import Connection, Pool, snapshot, transaction
@@ -83,7 +84,7 @@ class MembershipService:
     """
 
     pool: Pool
-    authority: Authority
+    authorities: Authorities
     registries: RegistryService
     trust: Callable[[], Trust]
     approval: Approval
@@ -110,7 +111,7 @@ class MembershipService:
         (await self.registries.current()).registry.member(member)
         invitation = Invitation(
             api_url=api_url,
-            ca_fingerprint=self.authority.root.fingerprint,
+            ca_fingerprint=self.authorities.for_members().root.fingerprint,
             coalition=self.trust().coalition,
             enrol_url=enrol_url,
             member=member,
@@ -200,7 +201,9 @@ class MembershipService:
         keep = label is None or peer.scope is not None
         chosen = peer.certificate.label if keep or label is None else label
         _verify_label(chosen)
-        issued = self.authority.issue_client(parse_csr(csr), member=peer.member, now=now)
+        issued = self.authorities.for_members().issue_client(
+            parse_csr(csr), member=peer.member, now=now
+        )
         async with transaction(self.pool) as connection:
             await MembersRepository(connection).append_certificate(
                 _to_row(issued, peer.member, chosen, peer.scope)
@@ -346,7 +349,9 @@ class MembershipService:
             if row is None:
                 raise NotFoundError("the certificate of this enrolment is gone")
             return Issued.parse_der(row.der)
-        issued = self.authority.issue_client(tls_key, member=invitation.member, now=now)
+        issued = self.authorities.for_members().issue_client(
+            tls_key, member=invitation.member, now=now
+        )
         await repository.append_certificate(
             _to_row(issued, invitation.member, invitation.label, invitation.scope)
         )

@@ -20,6 +20,7 @@ from hashshare.client.evidence import keep_evidence
 from hashshare.client.following import checkpoint_of
 from hashshare.client.logbook import Logbook
 from hashshare.client.profile import Profile
+from hashshare.client.trusting import TRUST_AGE, TrustKeeper
 from hashshare.crypto.add_checkpoint import (
     MAX_REQUEST_BYTES,
     SIZE_TYPE,
@@ -86,6 +87,18 @@ class WitnessListener:
         app.router.add_get(f"/{origin}/checkpoint", self._newest)
         return app
 
+    async def keep_trust(self, keeper: TrustKeeper) -> None:
+        """Believe the trust document in force, which names the log's key; never returns."""
+        while True:
+            try:
+                if await keeper.keep():
+                    self.profile = keeper.profile
+                    _LOG.info("trust document renewed")
+            except HashshareError as error:
+                # It goes on answering by what it knows: the old key signs for a while yet.
+                _LOG.warning("trust document not renewed", reason=str(error))
+            await asyncio.sleep(TRUST_AGE.total_seconds())
+
     async def _newest(self, _: web.Request) -> web.Response:
         """Answer with the newest checkpoint that is cosigned, for whoever compares."""
         note = self.logbook.cosigned()
@@ -143,8 +156,7 @@ class WitnessListener:
             raise _RefusedError(403, str(error)) from error
         if not asked.old <= checkpoint.size or checkpoint.size == 0:
             raise _RefusedError(400, "the old size is not above the size, which is not 0")
-        own = next(s for s in note.signatures if (s.name, s.key_id) == (log.name, log.key_id))
-        return asked, SignedText(note.text, (own,)), checkpoint
+        return asked, SignedText(note.text, (note.by(log),)), checkpoint
 
     def _verify_growth(
         self, asked: AddCheckpoint, checkpoint: Checkpoint, before: bytes, note: SignedText

@@ -17,6 +17,7 @@ from hashshare.client.following import Follower, Offer, checkpoint_of
 from hashshare.client.logbook import Logbook
 from hashshare.client.profile import Profile
 from hashshare.client.session import Session
+from hashshare.client.trusting import TRUST_AGE, TrustKeeper
 from hashshare.crypto.cosignature import Witness, WitnessVerifier
 from hashshare.crypto.keys import PrivateKey, read_private_key, write_private_key
 from hashshare.crypto.note import Checkpoint, SignedText, parse_checkpoint, parse_note
@@ -70,7 +71,11 @@ class WitnessLoop:
     session: Session
     logbook: Logbook
     clock: Callable[[], datetime] = _now
+    _keeper: TrustKeeper = field(init=False)
     _last: tuple[Checkpoint, datetime] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._keeper = TrustKeeper(self.profile, self.session)
 
     async def step(self) -> Checkpoint | None:
         """Cosign what the server shows, if there is something new, or it was long ago.
@@ -89,13 +94,21 @@ class WitnessLoop:
         """
         witness = witness_of(self.profile)
         before = self.logbook.cosigned()
-        follower = Follower(self.profile, self.session, self.logbook, offer=Offer.PENDING)
+        await self._keeper.keep(max_age=TRUST_AGE)
+        follower = Follower(
+            self._keeper.profile,
+            self.session,
+            self.logbook,
+            offer=Offer.PENDING,
+            renew_trust=self._keeper.renew,
+        )
         position = await follower.follow()
         note = parse_note(position.note)
         checkpoint, now = parse_checkpoint(note.text), self.clock()
         if self._last is not None and self._last[0] == checkpoint and now < self._last[1] + REFRESH:
             return None
-        signed = SignedText(note.text, (note.signatures[0], witness.cosign(note.text, now=now)))
+        by_log = note.by(self._keeper.profile.trust.log_verifier)
+        signed = SignedText(note.text, (by_log, witness.cosign(note.text, now=now)))
         if not await self._keep(follower, before, checkpoint, signed.encode()):
             return None
         await self.session.send("POST", "/v1/log/cosignatures", signed.encode(), CosignedDocument)

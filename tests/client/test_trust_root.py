@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from hashshare.cli.ceremony import ONLINE_KEY, ROOT_KEY, TARGETS_KEY
 from hashshare.client import Client, Profile
 from hashshare.client.enrol import enrol
 from hashshare.client.rotation import recover_governance
-from hashshare.crypto.keys import PrivateKey, read_private_key, write_private_key
+from hashshare.crypto.keys import PrivateKey, write_private_key
 from hashshare.crypto.trust_metadata import (
     Signers,
     encode,
@@ -43,72 +43,18 @@ from hashshare.errors import (
     UnavailableError,
     VerificationError,
 )
-from hashshare.service.ceremony import Ceremony, sign_file
+from hashshare.service.ceremony import Ceremony
 from tests.cli.test_commands import sh
 from tests.client.test_faults import records
 from tests.support.federation import Federation
 from tests.support.relay import Answer, run_relay
-
-
-@dataclass(frozen=True, slots=True)
-class Rooted:
-    """A coalition's trust root, and its one-person keys.
-
-    Attributes:
-        folder: Of the coalition.
-    """
-
-    folder: Path
-
-    @property
-    def ceremony(self) -> Ceremony:
-        """Its metadata."""
-        return Ceremony(self.folder / "trust")
-
-    def key(self, name: str) -> PrivateKey:
-        """One of its keys."""
-        return read_private_key(self.folder / "keys" / name)
-
-    def trust(self) -> Trust:
-        """The document in force."""
-        found = self.ceremony.trust()
-        assert found is not None
-        return found
-
-    def propose(self, **changes: object) -> None:
-        """Draft a trust document with changes."""
-        changed: Trust = msgspec.structs.replace(self.trust(), **changes)
-        self.ceremony.propose_trust(changed, now=datetime.now(UTC))
-
-    def sign(self, role: str, *keys: PrivateKey) -> None:
-        """Sign a draft."""
-        for key in keys:
-            sign_file(self.folder / f"trust/drafts/{role}.json", key)
-
-    def publish(self) -> None:
-        """Put the drafts into force, as the command does."""
-        self.ceremony.publish(self.key(ONLINE_KEY), now=datetime.now(UTC))
-        (self.folder / "trust.json").write_bytes(encode_document(self.trust()))
-
-    def recover(self, key: PrivateKey, version: int) -> None:
-        """Let a key govern from a version of the registry on."""
-        governance = Keys(keys=(key.public.text,))
-        self.propose(recoveries=(Recovery(governance=governance, version=version),))
-        self.sign("targets", self.key(TARGETS_KEY))
-        self.publish()
+from tests.support.rooted import Rooted, keep
 
 
 @pytest.fixture
 def rooted(federation: Federation) -> Rooted:
     """The coalition's trust root, as ``init`` makes it."""
     return Rooted(federation.folder / "coalition")
-
-
-async def keep(profile: Profile) -> Trust:
-    """Look for a newer trust document now; return the one that is believed."""
-    async with Client(profile) as client:
-        await client.keep_trust()
-        return client.profile.trust
 
 
 async def _next_version(federation: Federation) -> int:

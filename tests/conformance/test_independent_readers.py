@@ -214,7 +214,7 @@ async def _serve(dsn: str, entries: list[bytes], folder: Path) -> list[bytes]:
             for entry in entries:
                 name = hashlib.sha256(entry).hexdigest()
                 await LogRepository(connection).append(entry, statement_id=name, payload_type="t")
-        log = LogService(pool, Guard(pool, LOG))
+        log = LogService(pool, Guard(pool, lambda: [LOG]))
         files = {
             f"log/tile/{path}": await log.tile(parse_tile_path(path))
             for path, _ in SampleLog(entries).tiles()

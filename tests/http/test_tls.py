@@ -145,9 +145,10 @@ async def test_the_server_renews_its_own_certificate(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In time, for the same hosts, without a restart, and again where it could not be written."""
-    keys = federation.folder / "coalition/keys"
+    folder = federation.folder / "coalition"
+    keys = folder / "keys"
     old = Issued.parse((keys / "server-cert.pem").read_bytes())
-    assert server_certificate.renew_certificate(keys, now=NOW) == old
+    assert server_certificate.renew_certificate(folder, now=NOW).certificate == old.pem
     key = parse_tls_key((keys / "server.pem").read_bytes())
     ending = coalition_ca(federation).issue_server(
         key.public_key(), hosts=old.hosts, now=NOW - timedelta(days=380)
@@ -155,7 +156,7 @@ async def test_the_server_renews_its_own_certificate(
     (keys / "server-cert.pem").write_text(ending.pem)
     monkeypatch.setattr(server_certificate, "CHECK_SECONDS", 0.01)
     (keys / "server-cert.new").mkdir()
-    keeping = asyncio.create_task(server_certificate.keep_certificate(federation.server, keys))
+    keeping = asyncio.create_task(server_certificate.keep_certificate(federation.server, folder))
     await asyncio.sleep(0.2)
     assert not keeping.done()
     (keys / "server-cert.new").rmdir()

@@ -42,7 +42,7 @@ def size_of(note: bytes) -> int:
 
 def guard_of(running: Running, *records: NewestRecord) -> Guard:
     """The guard of a server that starts now."""
-    return Guard(running.pool, running.coalition.log, records)
+    return Guard(running.pool, lambda: [running.coalition.log], records)
 
 
 @pytest.fixture(params=["file", "object"])

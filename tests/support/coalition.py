@@ -205,7 +205,7 @@ async def run_coalition(
     coalition = coalition or Coalition()
     async with open_pool(dsn, min_size=1, max_size=8) as pool:
         blobs = Blobs.open(str(folder))
-        guard = Guard(pool, coalition.log)
+        guard = Guard(pool, lambda: [coalition.log])
         registries = RegistryService(pool, guard, coalition.trust)
         await registries.ensure_genesis(*coalition.sign_registry(coalition.registry()))
         batches = BatchService(pool, blobs, registries, limits or BatchLimits())
