@@ -30,6 +30,7 @@ _MODULES: Final = {
     "trusting": {"trust"},
     "reporting": {"trail", "report"},
     "noticing": {"notices"},
+    "mirroring": {"mirror"},
     "pulling": {"pull", "lookup", "provenance", "export", "replica"},
 }
 """Each module of commands, in the order of ``--help``, and what it registers."""

@@ -101,6 +101,9 @@ def audit(
         bool,
         typer.Option("--cosign", help="If all agrees, say so to all members, under your name."),
     ] = False,
+    source: Annotated[
+        str | None, typer.Option(metavar="URL", help="A mirror. [default: the server]")
+    ] = None,
     profile: ProfileOption = None,
     as_json: Json = False,
 ) -> None:
@@ -114,7 +117,8 @@ def audit(
     """
 
     async def work() -> Report:
-        async with Client(load_profile(profile)) as client:
+        loaded = load_profile(profile)
+        async with Client(loaded, sources=[source or loaded.api_url]) as client:
             auditor = client.auditor
             # Before the work that it may take hours to do.
             key = auditor_of(client.profile) if cosign else None

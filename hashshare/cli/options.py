@@ -32,6 +32,15 @@ ProfileOption = Annotated[
 
 SetName = Annotated[str, typer.Argument(metavar="SET", help="Id of the hash set.")]
 
+SourceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        metavar="URL",
+        help="A mirror, or the server; tried in the order given. [default: as the profile says]",
+    ),
+]
+
 
 def profile_folder(chosen: Path | None) -> Path:
     """Return the folder of the profile that is meant."""

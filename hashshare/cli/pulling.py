@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hashshare.cli.options import Json, ProfileOption, load_profile
+from hashshare.cli.options import Json, ProfileOption, SourceOption, load_profile
 from hashshare.cli.output import EXIT_CODES, ExitCode, ending, output, run, shown
 from hashshare.client import Client
 from hashshare.client.client import Repaired
@@ -35,6 +35,7 @@ def pull(
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on, as soon as there is news.")
     ] = False,
+    source: SourceOption = None,
     profile: ProfileOption = None,
     as_json: Json = False,
 ) -> None:
@@ -42,9 +43,10 @@ def pull(
     progress = PullProgress()
 
     async def work() -> None:
-        async with Client(load_profile(profile)) as client:
+        async with Client(load_profile(profile), sources=source or ()) as client:
             if watch:
                 async for pulled in client.watch(*(lists or [])):
+                    _tell_skipped(client)
                     _tell(pulled)
                     sys.stdout.flush()
                 return
@@ -55,6 +57,7 @@ def pull(
                 # An alarm about one's own keys does not make the lists wrong.
                 for pulled in progress.pulled:
                     _tell(pulled)
+            _tell_skipped(client)
             if client.old_since is not None:
                 moment = format_time(client.old_since)
                 output.say(f"warning: witnesses have confirmed nothing since {moment}")
@@ -62,6 +65,13 @@ def pull(
                 output.say("there is nothing to pull yet")
 
     run(work())
+
+
+def _tell_skipped(client: Client) -> None:
+    """Say which sources were passed over; once."""
+    for skipped in client.skipped:
+        output.say(f"warning: {skipped.url} {skipped.reason}; went on with the next source")
+    client.skipped.clear()
 
 
 def _tell(pulled: Pulled) -> None:
@@ -275,7 +285,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.add_typer(replica)
     app.command(
-        epilog="Example: hashshare pull\n\nExample: hashshare pull csam/all/sha256 --watch"
+        epilog="Example: hashshare pull\n\nExample: hashshare pull csam/all/sha256 --watch\n\n"
+        "Example: hashshare pull --source https://mirror.example.org:8446"
         f"\n\n{EXIT_CODES}"
     )(pull)
     app.command(

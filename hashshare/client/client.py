@@ -16,14 +16,15 @@ from hashshare.client.chain import Chain
 from hashshare.client.compare import Comparison
 from hashshare.client.enrol import renew, replace_submission_key
 from hashshare.client.export import Format, export_parquet, export_text
+from hashshare.client.fallback import Skipped, Sources
 from hashshare.client.following import Follower, Offer
 from hashshare.client.journal import Journal
 from hashshare.client.logbook import Logbook, Position
 from hashshare.client.lookup import Finding, Looker, look_up, parse_in
 from hashshare.client.own import fetch_records
 from hashshare.client.own_certificates import OwnCertificates
-from hashshare.client.profile import Profile
-from hashshare.client.pull import Pulled, Puller, PullProgress
+from hashshare.client.profile import Profile, parse_source
+from hashshare.client.pull import Pulled, PullProgress
 from hashshare.client.push import Pushed, Pusher, PushProgress
 from hashshare.client.session import Session
 from hashshare.client.sources import Defaults, Reading, read_records
@@ -66,8 +67,18 @@ class Client:
     tasks, and several processes may use one profile.
     """
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, *, sources: Iterable[str] = ()) -> None:
+        """Take a profile.
+
+        Args:
+            profile: Whose member it is.
+            sources: Base URLs to read the log and lists from, in this order: of mirrors, or the
+                server. Without any: the profile's mirrors, and then the server. What is
+                written goes to the server in any case.
+        """
         self.profile = profile
+        chosen = tuple(map(parse_source, sources))
+        self._urls = chosen or (*profile.sources, profile.api_url)
         self._stack = AsyncExitStack()
         self._pending: Logbook | None = None
 
@@ -84,6 +95,9 @@ class Client:
                 self.profile, self.session, logbook, renew_trust=self._renew_trust
             )
             self._verifier = Verifier(self.profile, self.session, self.replica, self._follower)
+            self._sources = await stack.enter_async_context(
+                Sources.open(self._urls, self._verifier)
+            )
             self._stack = stack.pop_all()
         return self
 
@@ -122,8 +136,8 @@ class Client:
 
     @property
     def auditor(self) -> Auditor:
-        """Audit by replay, in the folder ``audit`` of the profile."""
-        return Auditor(self._follower, self.profile.folder / "audit")
+        """Audit by replay of what the first source gives, in the folder ``audit``."""
+        return Auditor(self._sources.verifiers[0].follower, self.profile.folder / "audit")
 
     async def audits(self) -> list[Audited]:
         """Return what auditors vouch for, verified against the log as far as it was read."""
@@ -132,7 +146,13 @@ class Client:
     @property
     def old_since(self) -> datetime | None:
         """When witnesses confirmed last what is held, if that is longer ago than it should be."""
-        return self._follower.progress.old_since
+        times = (verifier.follower.progress.old_since for verifier in self._sources.verifiers)
+        return next((moment for moment in times if moment is not None), None)
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """Sources that were passed over, each with the reason."""
+        return self._sources.skipped
 
     async def follow(self) -> Position:
         """Read and verify the log up to its newest checkpoint."""
@@ -157,10 +177,21 @@ class Client:
         """Return the profile with a newer trust document, None if there is none."""
         return self.profile if await self.keep_trust() else None
 
+    async def _keep_trust_if_reached(self) -> None:
+        """Keep up with the trust root; with mirrors, also go on without the server.
+
+        Only the server shows the trust root. What is known of it ends after a week, and then
+        nothing is pulled from a mirror either.
+        """
+        others = any(url != self.profile.api_url for url in self._urls)
+        with suppress(*([UnavailableError] if others else [])):
+            await self.keep_trust(max_age=TRUST_AGE)
+
     def _believe(self, profile: Profile) -> None:
         self.profile = profile
         self._follower = replace(self._follower, profile=profile)
         self._verifier = replace(self._verifier, profile=profile, follower=self._follower)
+        self._sources = self._sources.believing(profile, self.session.tls)
 
     async def whoami(self) -> SelfDocument:
         """Return who this member is to the server, and what it may."""
@@ -215,20 +246,16 @@ class Client:
             VerificationError: What the server gave does not hold; nothing is changed.
             OmissionError: It holds, but a submission of this member was dropped.
             KeyMisuseError: It holds, but somebody else submits with a key of this member.
-            UnavailableError: The server cannot be reached; nothing is changed.
+            UnavailableError: No source can be reached; nothing is changed.
         """
         shown = progress or PullProgress()
-        await self.keep_trust(max_age=TRUST_AGE)
-        await self._pull(lists, shown)
-        await self.verify_chain()
-        return shown.pulled
-
-    async def _pull(self, lists: tuple[str, ...], shown: PullProgress) -> None:
-        puller = Puller(self._verifier)
-        for hash_set, names in (await self._wanted(lists)).items():
+        await self._keep_trust_if_reached()
+        for hash_set, names in (await self._wanted(lists, published=True)).items():
             # A hash set without a publication yet has nothing to pull.
             with suppress(*([] if lists else [NotFoundError])):
-                shown.pulled += await puller.pull(hash_set, names, shown)
+                shown.pulled += await self._sources.pull(hash_set, names, shown)
+        await self.verify_chain()
+        return shown.pulled
 
     async def verify_chain(self) -> None:
         """Compare this member's own submissions with what the log holds of it, once followed.
@@ -246,13 +273,11 @@ class Client:
         """
         for pulled in await self.pull(*lists):
             yield pulled
-        puller = Puller(self._verifier)
         while True:
-            if await self.keep_trust(max_age=TRUST_AGE):
-                puller = Puller(self._verifier)
+            await self._keep_trust_if_reached()
             wanted = await self._wanted(lists)
-            async for hash_set in self._news_of(list(wanted)):
-                results = await puller.pull(hash_set, wanted[hash_set], PullProgress())
+            async for hash_set in self._sources.news_of(list(wanted), seconds=WAIT_SECONDS):
+                results = await self._sources.pull(hash_set, wanted[hash_set], PullProgress())
                 for pulled in results:
                     yield pulled
                 if all(pulled.base == pulled.version for pulled in results):
@@ -335,36 +360,15 @@ class Client:
         with self.replica.reading() as reading:
             return reading.damaged(list_name), reading.state(list_name)
 
-    async def _wanted(self, lists: tuple[str, ...]) -> dict[HashSetId, list[ListName] | None]:
+    async def _wanted(
+        self, lists: tuple[str, ...], *, published: bool = False
+    ) -> dict[HashSetId, list[ListName] | None]:
         wanted: dict[HashSetId, list[ListName] | None] = {}
         if not lists:
-            for text in (await self.whoami()).lists:
-                wanted[ListName.parse(text).hash_set] = None
-            return wanted
+            # Not the server says what a member may read, but the registry.
+            return dict.fromkeys(await self._sources.readable(published=published))
         for name in map(ListName.parse, lists):
             names = wanted.setdefault(name.hash_set, [])
             if names is not None:
                 names.append(name)
         return wanted
-
-    async def _news_of(self, hash_sets: list[HashSetId]) -> AsyncIterator[HashSetId]:
-        """Yield the hash sets with news, as soon as there is any for one of them."""
-        waiting = {
-            asyncio.create_task(
-                self._verifier.wait_for_news(hash_set, seconds=WAIT_SECONDS)
-            ): hash_set
-            for hash_set in hash_sets
-        }
-        if not waiting:
-            await asyncio.sleep(WAIT_SECONDS)
-            return
-        try:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                with suppress(UnavailableError, NotFoundError):
-                    if task.result():
-                        yield waiting[task]
-        finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)

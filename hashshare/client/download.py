@@ -11,6 +11,7 @@ from hashshare.domain.chunks import EntryChunk
 from hashshare.domain.names import ListName
 from hashshare.domain.statements import PublishedList
 from hashshare.errors import MalformedError, MixAndMatchError
+from hashshare.replica import ListState
 from hashshare.wire.compression import Inflater
 from hashshare.wire.delta import DeltaReader
 from hashshare.wire.lists import SnapshotDocument
@@ -18,6 +19,35 @@ from hashshare.wire.lists import SnapshotDocument
 MAX_ENTRY_BYTES: Final = 4096
 """No entry of a snapshot or delta takes more; bounds what is read."""
 MAX_CHANGES: Final = 200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A list to be pulled.
+
+    Attributes:
+        target: What its publication says of it.
+        snapshot: The newest one, if it was asked for and there is one.
+    """
+
+    name: ListName
+    target: PublishedList
+    snapshot: SnapshotDocument | None
+
+    def choose(self, state: ListState | None, version: int) -> SnapshotDocument | None:
+        """Return the snapshot if it is nearer to ``version``, which is wanted, than ``state``."""
+        if self.snapshot is None:
+            return None
+        base, held = (0, 0) if state is None else (state.version, state.count)
+        # One that was published in the meantime is ahead of what was verified.
+        fits = base < self.snapshot.version <= version
+        closer = abs(self.target.count - self.snapshot.count) < abs(self.target.count - held)
+        return self.snapshot if fits and closer else None
+
+
+def is_same(state: ListState, target: PublishedList) -> bool:
+    """Whether what the replica has of a list is what a publication says of it."""
+    return (state.count, state.bits, state.root.hex()) == (target.count, target.bits, target.root)
 
 
 @dataclass(frozen=True, slots=True)

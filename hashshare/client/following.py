@@ -69,11 +69,17 @@ class FollowProgress:
     Attributes:
         old_since: When witnesses confirmed last what is held, if that is longer ago than it
             should be.
+        is_fork_proven: Whether two signed things exclude each other whatever proofs the source
+            gives: no other source can explain that away.
+        disputed: A checkpoint that the log signed and this source did not prove to be of the
+            known history. Another source may.
     """
 
     done: int = 0
     total: int = 0
     old_since: datetime | None = None
+    is_fork_proven: bool = False
+    disputed: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +146,21 @@ class Follower:
             await self._verify_prefix(offered, before, known.note, note)
             return self._verify_seen(known)
         if offered.size == before.size and offered.root != before.root:
+            self.progress.is_fork_proven = True
             raise self._forked("two roots are signed for one size of the log", known.note, note)
         # 2. and 3. Every leaf in between is read, and all leaves give the signed root.
         base, keys = known.history.size, self.profile.submission_key_ids()
-        own = [
-            (logged.statement_id, logged.index)
-            async for logged in self._read(known.history, offered.size)
-            if isinstance(logged.statement, Submission) and logged.statement.key_id in keys
-        ]
+        try:
+            own = [
+                (logged.statement_id, logged.index)
+                async for logged in self._read(known.history, offered.size)
+                if isinstance(logged.statement, Submission) and logged.statement.key_id in keys
+            ]
+        except UnavailableError:
+            raise
+        except HashshareError:
+            self.progress.disputed = note
+            raise
         if known.history.frontier.root() != offered.root:
             await self._explain(before, offered, known.note, note)
         # 4. Enough witnesses have seen it, and lately.
@@ -224,6 +237,7 @@ class Follower:
         try:
             verify_growth(offered, known, proof=proof)
         except EquivocationError as error:
+            self.progress.disputed = note
             raise self._forked(str(error), known_note, note) from error
 
     async def _show(self, note: bytes) -> None:
@@ -245,8 +259,31 @@ class Follower:
             proof = await self.prove(known, offered) if known.size else None
             verify_growth(known, offered, proof=proof)
         except (EquivocationError, NotFoundError) as error:
+            self.progress.disputed = note
             raise self._forked(str(error), known_note, note) from error
         raise ProofInvalidError("the leaves that were given are not those of the signed log")
+
+    async def verify_disputed(self, note: bytes, *, is_origin: bool) -> None:
+        """Refuse a checkpoint that another source did not prove, unless this one does.
+
+        Args:
+            note: Signed by the log.
+            is_origin: Whether this source has all that the log ever signed; another one may be
+                too short to tell.
+
+        Raises:
+            EquivocationError: It is not of the history that is known; the evidence is kept.
+        """
+        known = self.logbook.position(self.profile.trust).note
+        old, new = sorted((checkpoint_of(note), checkpoint_of(known)), key=lambda c: c.size)
+        try:
+            proof = await self.prove(old, new) if 0 < old.size < new.size else None
+            verify_growth(old, new, proof=proof)
+        except NotFoundError as error:
+            if is_origin:
+                raise self._forked(f"the log denies the {new.size} leaves", known, note) from error
+        except EquivocationError as error:
+            raise self._forked(str(error), known, note) from error
 
     async def prove(self, old: Checkpoint, new: Checkpoint) -> list[bytes]:
         """Return the proof that one tree extends another, both of which have leaves; not verified.

@@ -1,6 +1,7 @@
 """A profile: the folder that holds a member's keys, trust, replica and receipts."""
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -17,6 +18,21 @@ from hashshare.errors import MalformedError, NotFoundError
 _FILE: Final = "profile.toml"
 
 
+_URL: Final = re.compile(r"https://[A-Za-z0-9_.:\[\]-]{1,300}")
+
+
+def parse_source(text: str) -> str:
+    """Read the base URL of a server or mirror, such as ``https://mirror.example.org:8446``.
+
+    Raises:
+        MalformedError: ``text`` is not that.
+    """
+    url = text.removesuffix("/")
+    if not _URL.fullmatch(url):
+        raise MalformedError(f"not an address like https://host:port: {text!r:.80}")
+    return url
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """Where a member's things are, and whom it talks to.
@@ -30,6 +46,7 @@ class Profile:
         trust: What the member believes from the start.
         warn_after: When what witnesses have confirmed last is old enough for a warning.
         stop_after: And when nothing more is believed.
+        sources: Base URLs of mirrors to pull from, in this order, before the server.
     """
 
     folder: Path
@@ -40,6 +57,7 @@ class Profile:
     trust: Trust
     warn_after: timedelta = timedelta(hours=2)
     stop_after: timedelta = timedelta(hours=26)
+    sources: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -61,6 +79,7 @@ class Profile:
                 trust=trust,
                 warn_after=timedelta(hours=float(settings.get("warn_after_hours", 2))),
                 stop_after=timedelta(hours=float(settings.get("stop_after_hours", 26))),
+                sources=tuple(map(parse_source, settings.get("sources", []))),
             )
         except FileNotFoundError as error:
             raise NotFoundError("there is no profile here; enrol first") from error
@@ -85,6 +104,9 @@ class Profile:
                 ("stop_after_hours", self.stop_after),
             )
         ]
+        if self.sources:
+            quoted = ", ".join(f'"{url}"' for url in self.sources)
+            lines.append(f"sources = [{quoted}]\n")
         (self.folder / _FILE).write_text("".join(lines))
 
     def replace_trust(self, trust: Trust) -> Self:

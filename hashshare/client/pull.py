@@ -6,6 +6,7 @@ The order of the steps is that of docs/protocol.md, "Pulling"; each is numbered 
 import asyncio
 import hashlib
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,8 +15,10 @@ from hashshare.client.download import (
     MAX_CHANGES,
     MAX_ENTRY_BYTES,
     Download,
+    Offer,
     ahead,
     changes_of,
+    is_same,
 )
 from hashshare.client.profile import Profile
 from hashshare.client.session import Session
@@ -34,7 +37,7 @@ from hashshare.errors import (
     VerificationError,
     VersionNotFoundError,
 )
-from hashshare.replica import ListState, Writing
+from hashshare.replica import Writing
 from hashshare.wire.delta import DeltaReader
 from hashshare.wire.lists import SnapshotDocument
 from hashshare.wire.parquet import read_snapshot
@@ -121,9 +124,33 @@ class Puller:
             UnavailableError: The server cannot be reached; nothing is changed.
         """
         news, offers = await self._survey(hash_set, names)
+        return await self._take(news, offers, progress)
+
+    async def reach(
+        self, news: News, progress: PullProgress, *, keep: Callable[[Sequence[Download]], None]
+    ) -> list[Pulled]:
+        """Bring all lists of one hash set to a version that was verified; raises as ``pull`` does.
+
+        Args:
+            news: The version.
+            progress: Told how far it is.
+            keep: Called with what was downloaded, just before the replica takes it in.
+        """
+        return await self._take(news, await self._offers(news, None), progress, keep=keep)
+
+    async def _take(
+        self,
+        news: News,
+        offers: Sequence[Offer],
+        progress: PullProgress,
+        *,
+        keep: Callable[[Sequence[Download]], None] | None = None,
+    ) -> list[Pulled]:
         downloads = [await self._download(offer, news, progress) for offer in offers]
         # One transaction for all lists.
         try:
+            if keep is not None:
+                keep(downloads)
             return await asyncio.to_thread(self._commit, news, downloads)
         except (DeltaMismatchError, MalformedError, TooLargeError) as error:
             raise VerificationError(f"what the server sent was refused: {error}") from error
@@ -133,16 +160,11 @@ class Puller:
 
     async def _survey(
         self, hash_set: HashSetId, names: list[ListName] | None
-    ) -> tuple[News, list["_Offer"]]:
+    ) -> tuple[News, list[Offer]]:
         """Return what is to be believed, and for each list the snapshot to begin with."""
         while True:
             news = await self.verifier.verify_news(hash_set)
-            wanted = names or [
-                ListName(hash_set, ViewId(published.view), published.algorithm)
-                for published in news.accepted.publication.lists
-            ]
-            targets = [(name, _require(news.accepted, name)) for name in wanted]
-            offers = [_Offer(*one, await self._find_snapshot(*one)) for one in targets]
+            offers = await self._offers(news, names)
             ahead_of = [one.snapshot.version for one in offers if one.snapshot is not None]
             # One that was published while it was waited for: what is to be believed moves on
             # with it. If it does not, the snapshot is not taken.
@@ -152,33 +174,54 @@ class Puller:
             if latest == news.accepted.publication.version:
                 return news, offers
 
-    async def _download(self, offer: "_Offer", news: News, progress: PullProgress) -> Download:
+    async def _offers(self, news: News, names: list[ListName] | None) -> list[Offer]:
+        publication = news.accepted.publication
+        wanted = names or [
+            ListName(HashSetId(publication.hash_set), ViewId(published.view), published.algorithm)
+            for published in publication.lists
+        ]
+        targets = [(name, _require(news.accepted, name)) for name in wanted]
+        return [Offer(*one, await self._find_snapshot(*one)) for one in targets]
+
+    async def _download(self, offer: Offer, news: News, progress: PullProgress) -> Download:
         name, target = offer.name, offer.target
         progress.list_name, progress.done, progress.total = str(name), 0, None
         state = await self.verifier.read(lambda r: r.find(str(name)))
         version = news.accepted.publication.version
         base = 0 if state is None else state.version
         before = self.session.received
-        same = state is not None and _is_same(state, target)
-        snapshot = None if same else _choose(offer.snapshot, state, target, version)
-        path = None
-        if snapshot is not None:
-            path = await self._download_snapshot(snapshot, progress)
-            base = snapshot.version
-        delta = None
-        if base < version and not same:
-            progress.unit, progress.done = "changes", 0
-            delta = await self._download_delta(name, base, version, progress)
-        return Download(
-            name=name,
-            target=target,
-            held=0 if state is None else state.version,
-            base=base,
-            version=version,
-            snapshot=None if snapshot is None or path is None else (snapshot, path),
-            delta=delta,
-            received=self.session.received - before,
-        )
+        if state is not None and is_same(state, target):
+            return Download(name, target, base, base, version, None, None, received=0)
+        chosen = offer.choose(state, version)
+        try:
+            snapshot, delta = await self._fetch(name, chosen, base, version, progress)
+        except VersionNotFoundError:
+            # A mirror need not have every version; with a snapshot it needs fewer of them.
+            chosen = await self._newest_snapshot(name, wait=False) if chosen is None else None
+            if chosen is None or not base < chosen.version <= version:
+                raise
+            snapshot, delta = await self._fetch(name, chosen, base, version, progress)
+        start = base if chosen is None else chosen.version
+        received = self.session.received - before
+        return Download(name, target, base, start, version, snapshot, delta, received)
+
+    async def _fetch(
+        self,
+        name: ListName,
+        chosen: SnapshotDocument | None,
+        base: int,
+        version: int,
+        progress: PullProgress,
+    ) -> tuple[tuple[SnapshotDocument, Path] | None, Path | None]:
+        """Download a snapshot, if one was chosen, and the delta from there on, if one is needed."""
+        snapshot = None
+        if chosen is not None:
+            snapshot = (chosen, await self._download_snapshot(chosen, progress))
+            base = chosen.version
+        if base == version:
+            return snapshot, None
+        progress.unit, progress.done = "changes", 0
+        return snapshot, await self._download_delta(name, base, version, progress)
 
     async def _find_snapshot(
         self, name: ListName, target: PublishedList
@@ -188,14 +231,18 @@ class Puller:
         differing = abs(target.count - (0 if state is None else state.count))
         if target.count < 1000 or differing <= SNAPSHOT_SHARE * target.count:
             return None
-        headers = {"Prefer": f"wait={WAIT_SECONDS}"} if differing >= MANY_ENTRIES else {}
         try:
-            _, body = await self.session.request(
-                "GET", f"/v1/lists/{name}/snapshot", headers=headers
-            )
+            return await self._newest_snapshot(name, wait=differing >= MANY_ENTRIES)
         except VersionNotFoundError:
             return None
-        snapshot = SnapshotDocument.parse(body)
+
+    async def _newest_snapshot(self, name: ListName, *, wait: bool) -> SnapshotDocument:
+        """Return the newest snapshot; raises ``VersionNotFoundError`` if there is none."""
+        headers = {"Prefer": f"wait={WAIT_SECONDS}"} if wait else {}
+        path = f"/v1/lists/{name}/snapshot"
+        snapshot = SnapshotDocument.parse(
+            (await self.session.request("GET", path, headers=headers))[1]
+        )
         if snapshot.list_name != str(name):
             raise MixAndMatchError("the snapshot offered is of another list")
         return snapshot
@@ -323,32 +370,6 @@ class Puller:
             changes=None if download.snapshot is not None else changes,
             received=download.received,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Offer:
-    """A list to be pulled, and the newest snapshot of it, if one was asked for."""
-
-    name: ListName
-    target: PublishedList
-    snapshot: SnapshotDocument | None
-
-
-def _is_same(state: ListState, target: PublishedList) -> bool:
-    return (state.count, state.bits, state.root.hex()) == (target.count, target.bits, target.root)
-
-
-def _choose(
-    snapshot: SnapshotDocument | None, state: ListState | None, target: PublishedList, version: int
-) -> SnapshotDocument | None:
-    """Return the snapshot if it is nearer to what is wanted than what is held."""
-    if snapshot is None:
-        return None
-    base, held = (0, 0) if state is None else (state.version, state.count)
-    # One that was published in the meantime is ahead of what was verified.
-    fits = base < snapshot.version <= version
-    closer = abs(target.count - snapshot.count) < abs(target.count - held)
-    return snapshot if fits and closer else None
 
 
 def _require(accepted: AcceptedPublication, name: ListName) -> PublishedList:

@@ -5,10 +5,10 @@ Source: docs/protocol.md, "Pulling", steps 1 to 5.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from hashshare.client.following import Follower
+from hashshare.client.following import Follower, FollowProgress
 from hashshare.client.profile import Profile
 from hashshare.client.session import Session
 from hashshare.crypto.envelope import parse_envelope
@@ -47,6 +47,11 @@ class Verifier:
     replica: Replica
     follower: Follower
 
+    def reading_from(self, session: Session) -> "Verifier":
+        """Return a verifier of what another source gives, into the same replica and logbook."""
+        follower = replace(self.follower, session=session, progress=FollowProgress())
+        return replace(self, session=session, follower=follower)
+
     async def verify_news(self, hash_set: HashSetId) -> News:
         """Follow the log and return the latest publication in it, to be believed (steps 1 to 5).
 
@@ -65,6 +70,7 @@ class Verifier:
         try:
             verify_progress(accepted, held)
         except EquivocationError as error:
+            self.follower.progress.is_fork_proven = True
             self.follower.keep_fork(error, leaves=[envelope])
             raise
         return News(accepted, envelope)

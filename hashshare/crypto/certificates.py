@@ -24,6 +24,7 @@ AUTHORITY_DAYS: Final = 3650
 BACKDATE: Final = timedelta(minutes=5)
 """For clocks that run behind."""
 
+_MEMBER_URI: Final = "urn:hashshare:member:"
 _HOST: Final = re.compile(r"(?=.{1,253}\Z)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 # What reading a certificate or request of somebody else's making can raise.
 _UNREADABLE: Final = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
@@ -80,6 +81,15 @@ class Issued:
             for name in names.value
             if isinstance(name, x509.DNSName | x509.IPAddress)
         ]
+
+    @property
+    def member(self) -> str | None:
+        """The member that a client's certificate was issued to; None in a server's."""
+        names = self.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        for uri in names.value.get_values_for_type(x509.UniformResourceIdentifier):
+            if uri.startswith(_MEMBER_URI):
+                return uri.removeprefix(_MEMBER_URI)
+        return None
 
     @classmethod
     def parse(cls, pem: bytes) -> Self:
@@ -174,7 +184,7 @@ class Authority:
         Raises:
             ExpiredError: The authority's certificate has expired.
         """
-        uri = x509.UniformResourceIdentifier(f"urn:hashshare:member:{member}")
+        uri = x509.UniformResourceIdentifier(f"{_MEMBER_URI}{member}")
         return self._issue(key, _name(member), [uri], ExtendedKeyUsageOID.CLIENT_AUTH, now, days)
 
     def issue_server(

@@ -1,6 +1,7 @@
 """What handlers find: the services in the application, the peer in the request."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,6 +36,8 @@ READ_SECONDS: Final = 30.0
 WRITE_SECONDS: Final = 60.0
 MAX_DOCUMENT_BYTES: Final = 32 * 1024 * 1024
 MAX_WAIT_SECONDS: Final = 55
+
+_RANGE: Final = re.compile(r"bytes=(0|[1-9][0-9]{0,17})-")
 
 IMMUTABLE: Final = {"Cache-Control": "private, immutable, max-age=31536000"}
 REVALIDATE: Final = {"Cache-Control": "no-cache"}
@@ -218,3 +221,9 @@ def wait_seconds(request: web.Request) -> float:
         if name == "wait" and value.isascii() and value.isdigit() and len(value) < 6:
             return min(int(value), MAX_WAIT_SECONDS)
     return 0
+
+
+def range_start(request: web.Request) -> int:
+    """Return where the peer wants to go on; other kinds of ranges get the whole file."""
+    match = _RANGE.fullmatch(request.headers.get("Range", ""))
+    return int(match[1]) if match else 0

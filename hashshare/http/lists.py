@@ -1,6 +1,5 @@
 """Hash sets, their publications, and their lists: snapshots, deltas, buckets."""
 
-import re
 from typing import Final
 
 from aiohttp import web
@@ -15,6 +14,7 @@ from hashshare.http.context import (
     REVALIDATE,
     answer,
     now,
+    range_start,
     readable_list,
     readable_set,
     require_auditor,
@@ -39,7 +39,6 @@ from hashshare.wire.lists import (
 routes: Final = web.RouteTableDef()
 
 _LIST: Final = "/v1/lists/{hash_set}/{view}/{algorithm}"
-_RANGE: Final = re.compile(r"bytes=(0|[1-9][0-9]{0,17})-")
 
 
 @routes.get("/v1/hash-sets")
@@ -104,7 +103,7 @@ async def get_snapshot(request: web.Request) -> web.StreamResponse:
 async def download_snapshot(request: web.Request) -> web.StreamResponse:
     """Answer with the Parquet file, or the rest of it from a given byte on."""
     name, version = readable_list(request), parse_version(request.match_info["version"])
-    offset = _offset(request)
+    offset = range_start(request)
     row, chunks = await services(request).pull.open_snapshot(
         name, version, offset=offset, reader=request[PEER]
     )
@@ -188,12 +187,6 @@ def _to_presence(presence: Presence) -> PresenceDocument:
             for holder in presence.holders
         ],
     )
-
-
-def _offset(request: web.Request) -> int:
-    """Return where the peer wants to go on; other kinds of ranges get the whole file."""
-    match = _RANGE.fullmatch(request.headers.get("Range", ""))
-    return int(match[1]) if match else 0
 
 
 def _to_hash_set(request: web.Request, hash_set_id: HashSetId) -> HashSetDocument:

@@ -23,6 +23,7 @@ from hashshare.http.trail import record_act
 from hashshare.service.membership import MemberRecord
 from hashshare.storage.members import CertificateRow, InvitationRow
 from hashshare.wire.members import (
+    AdmissionList,
     CertificateDocument,
     ChainDocument,
     InvitationDocument,
@@ -90,6 +91,13 @@ async def post_submission_key(request: web.Request) -> web.StreamResponse:
         now=now(),
     )
     return answer(SubmissionKeyDone(approved=approved), status=201)
+
+
+@routes.get("/v1/admissions")
+async def list_admissions(request: web.Request) -> web.StreamResponse:
+    """Answer with the certificates that mirrors let in: those in force that have no scope."""
+    admitted = await services(request).membership.read_admitted(now=now())
+    return answer(AdmissionList(fingerprints=admitted))
 
 
 @routes.get("/v1/members")

@@ -146,9 +146,15 @@ async def limit_address(request: web.Request, handler: Handler) -> web.StreamRes
 
 def peer_fingerprint(transport: asyncio.BaseTransport | None) -> str | None:
     """Return the SHA-256 of the certificate at the other end, None if there is none."""
-    tls = None if transport is None else transport.get_extra_info("ssl_object")
-    certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+    certificate = peer_certificate(transport)
     return None if certificate is None else hashlib.sha256(certificate).hexdigest()
+
+
+def peer_certificate(transport: asyncio.BaseTransport | None) -> bytes | None:
+    """Return the DER of the certificate at the other end, None if there is none."""
+    tls = None if transport is None else transport.get_extra_info("ssl_object")
+    certificate: bytes | None = tls.getpeercert(binary_form=True) if tls is not None else None
+    return certificate
 
 
 def to_response(error: HashshareError, request_id: str) -> web.Response:

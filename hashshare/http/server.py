@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Self
@@ -135,9 +135,19 @@ class Server:
         async with AsyncExitStack() as stack:
             api, enrol = self._build_api(), self._build_enrol()
             await stack.enter_async_context(_following(self._services))
-            runner, api_port = await self._start(stack, api, self._api, "api")
+            seconds = self._limits.shutdown_seconds
+            runner, api_port = await listen(
+                stack, api, self._api, lambda: self._api_tls, name="api", shutdown_seconds=seconds
+            )
             self.addresses.api_url = self._api.url(api_port)
-            _, enrol_port = await self._start(stack, enrol, self._enrol, "enrol")
+            _, enrol_port = await listen(
+                stack,
+                enrol,
+                self._enrol,
+                lambda: self._enrol_tls,
+                name="enrol",
+                shutdown_seconds=seconds,
+            )
             self.addresses.enrol_url = self._enrol.url(enrol_port)
             cutting = asyncio.create_task(self._cut_off(runner))
             stack.push_async_callback(_cancel, cutting)
@@ -177,29 +187,6 @@ class Server:
             app.add_routes(module.routes)
         return app
 
-    async def _start(
-        self, stack: AsyncExitStack, app: web.Application, endpoints: Endpoints, name: str
-    ) -> tuple[web.AppRunner, int]:
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            lingering_time=3,
-            shutdown_timeout=self._limits.shutdown_seconds,
-            max_line_size=4096,
-            max_field_size=4096,
-            handle_signals=False,
-        )
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        api = name == "api"
-        site = TLSSite(runner, lambda: self._api_tls if api else self._enrol_tls, name=name)
-        port = await site.start(endpoints.host, endpoints.port)
-        stack.push_async_callback(site.stop)
-        _LOG.info("listening", listener=name, host=endpoints.host, port=port)
-        return runner, port
-
     async def _cut_off(self, runner: web.AppRunner) -> None:
         """Abort connections of those who may no longer be here, as soon as that is heard."""
         news = self._services.news
@@ -236,10 +223,54 @@ class Server:
         return True
 
 
+async def listen(
+    stack: AsyncExitStack,
+    app: web.Application,
+    endpoints: Endpoints,
+    tls: Callable[[], ssl.SSLContext],
+    *,
+    name: str,
+    shutdown_seconds: float,
+) -> tuple[web.AppRunner, int]:
+    """Serve an application until ``stack`` ends, and return its runner and the port.
+
+    Args:
+        stack: Ends it.
+        app: What is served.
+        endpoints: Where.
+        tls: Gives the context for each new connection.
+        name: Of the listener, for the log of this process.
+        shutdown_seconds: How long requests may go on once it ends.
+
+    Raises:
+        OSError: The address cannot be used.
+    """
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=KEEPALIVE_SECONDS,
+        lingering_time=3,
+        shutdown_timeout=shutdown_seconds,
+        max_line_size=4096,
+        max_field_size=4096,
+        handle_signals=False,
+    )
+    app.on_response_prepare.append(_hide_software)
+    # aiohttp logs malformed headers with their values, which may be secret.
+    logging.getLogger("aiohttp.server").addFilter(_drop_details)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = TLSSite(runner, tls, name=name)
+    port = await site.start(endpoints.host, endpoints.port)
+    stack.push_async_callback(site.stop)
+    _LOG.info("listening", listener=name, host=endpoints.host, port=port)
+    return runner, port
+
+
 def _application(services: Services, middlewares: Iterable[Middleware]) -> web.Application:
     app = web.Application(middlewares=middlewares)
     app[SERVICES] = services
-    app.on_response_prepare.append(_hide_software)
     return app
 
 
@@ -250,8 +281,6 @@ async def _hide_software(_: web.Request, response: web.StreamResponse) -> None:
 @asynccontextmanager
 async def _following(services: Services) -> AsyncIterator[None]:
     """Keep the news flowing, and wait for the first; keep the trail."""
-    # aiohttp logs malformed headers with their values, which may be secret.
-    logging.getLogger("aiohttp.server").addFilter(_drop_details)
     tasks = [asyncio.create_task(services.news.run()), asyncio.create_task(services.trail.run())]
     try:
         await services.news.wait_until_known()

@@ -289,6 +289,14 @@ class MembershipService:
             await NoticeRepository(connection).send_membership()
         _LOG.info("certificate revoked", member=member, reason=reason)
 
+    async def read_admitted(self, *, now: datetime) -> list[str]:
+        """Return which certificates mirrors let in: those in force that have no scope.
+
+        A mirror cannot tell what a scope allows, which stands in no log.
+        """
+        async with snapshot(self.pool) as connection:
+            return await MembersRepository(connection).read_admitted(now)
+
     async def revoke_invitation(self, invitation_id: str, *, now: datetime) -> None:
         """Make an invitation invalid. Idempotent.
 

@@ -47,6 +47,13 @@ REVOKE_CERTIFICATE: Final = """
     RETURNING fingerprint
 """
 
+SELECT_ADMITTED: Final = """
+    -- $1 now
+    SELECT fingerprint FROM certificate
+     WHERE revoked_at IS NULL AND scope IS NULL AND not_after > $1
+     ORDER BY fingerprint
+"""
+
 MARK_SEEN: Final = """
     -- $1 fingerprint, $2 now
     UPDATE certificate SET last_seen_at = $2 WHERE fingerprint = $1
@@ -237,6 +244,11 @@ class MembersRepository:
         )
         if found is None:
             raise NotFoundError("the member has no such certificate")
+
+    async def read_admitted(self, now: datetime) -> list[str]:
+        """Return the fingerprints of certificates that mirrors let in."""
+        rows = await self.connection.fetch(SELECT_ADMITTED, now)
+        return [row["fingerprint"].hex() for row in rows]
 
     async def mark_seen(self, fingerprint: str, now: datetime) -> None:
         """Record that a certificate was used."""

@@ -240,3 +240,9 @@ class RevocationRequest(WireDocument):
     """Why a certificate is revoked."""
 
     reason: str = Field(min_length=1, max_length=200)
+
+
+class AdmissionList(WireDocument):
+    """SHA-256 of each certificate that mirrors let in: in force, and without a scope."""
+
+    fingerprints: list[Digest]

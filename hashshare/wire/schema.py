@@ -260,6 +260,7 @@ OPERATIONS: Final = (
         members.OwnRevocationDone,
         members.RevocationRequest,
     ),
+    Operation("get", "/v1/admissions", "Certificates that mirrors let in", members.AdmissionList),
     Operation("get", "/v1/members", "All members (admins)", members.MemberList),
     Operation("get", "/v1/members/{member}", "One member (admins)", members.MemberDocument),
     Operation(
