@@ -2,9 +2,11 @@
 
 import asyncio
 import signal
+import ssl
 import sys
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -12,17 +14,19 @@ from urllib.parse import urlsplit
 import structlog
 import typer
 
+from hashshare.cli.coalition_keys import read_trust
 from hashshare.cli.options import Json, ProfileOption, load_profile
 from hashshare.cli.output import EXIT_CODES, ending, output, run, shown
 from hashshare.cli.server import configure_logging
 from hashshare.client.profile import Profile, parse_source
 from hashshare.config import ServerSettings, parse_listen
-from hashshare.crypto.certificates import Authority, Issued
+from hashshare.crypto.certificates import Issued
 from hashshare.errors import HashshareError, UnavailableError
 from hashshare.http import Endpoints
 from hashshare.http.tls import api_context
 from hashshare.mirror import Mirror, MirrorServer, Synced, SyncProgress
 from hashshare.mirror.certificate import issue_certificate, make_request, read_certificate
+from hashshare.service.authorities import Authorities
 
 _LOG: Final = structlog.get_logger(__name__)
 
@@ -106,7 +110,7 @@ async def _serve(
     profile: Profile, folder: Path, listen: str, source: str | None, every: float
 ) -> None:
     now = datetime.now(UTC)
-    key, issued = read_certificate(folder, now=now)
+    _, issued = read_certificate(folder, now=now)
     if issued.not_after - now < WARN_BEFORE:
         output.say(f"warning: the mirror's certificate ends at {issued.not_after:%Y-%m-%d}")
     host, port = parse_listen(listen)
@@ -122,7 +126,7 @@ async def _serve(
                 folder,
                 operator=profile.member,
                 endpoints=Endpoints(host, port),
-                tls=api_context(key=key, certificate=issued.pem, ca=profile.trust.ca),
+                tls=_context(folder, profile),
             )
         )
         output.record(
@@ -130,25 +134,34 @@ async def _serve(
             text=f"serving a mirror of {profile.trust.log} at {server.url}",
         )
         sys.stdout.flush()
-        syncing = asyncio.create_task(_keep_in_sync(mirror, every)) if mirror else None
+        syncing = asyncio.create_task(_keep_in_sync(mirror, server, every)) if mirror else None
         await stopping.wait()
         if syncing is not None:
             syncing.cancel()
             await asyncio.gather(syncing, return_exceptions=True)
 
 
-async def _keep_in_sync(mirror: Mirror, every: float) -> None:
+async def _keep_in_sync(mirror: Mirror, server: MirrorServer, every: float) -> None:
     """Sync again and again; whatever is wrong with the source, what is here goes on serving."""
+    trust = mirror.profile.trust
     while True:
         try:
             synced = await mirror.sync()
             if synced.received:
                 _LOG.debug("synced", size=synced.size)
+            if mirror.profile.trust != trust:
+                server.tls = _context(mirror.folder, mirror.profile)
+                trust = mirror.profile.trust
         except HashshareError as error:
             _LOG.warning("not synced", reason=str(error), kind=type(error).__name__)
         except OSError as error:
             _LOG.error("not synced", reason=str(error))
         await asyncio.sleep(every)
+
+
+def _context(folder: Path, profile: Profile) -> ssl.SSLContext:
+    key, issued = read_certificate(folder, now=datetime.now(UTC))
+    return api_context(key=key, certificate=issued.pem, ca=profile.trust.ca)
 
 
 @app.command(epilog=f"Example: hashshare mirror request copy > mirror.csr\n\n{EXIT_CODES}")
@@ -186,9 +199,8 @@ def certify(
 def _certify(coalition: Path, csr: str, hosts: list[str]) -> Issued:
     keys = coalition / "keys"
     settings = ServerSettings.load(coalition)
-    authority = Authority.from_pem(
-        (keys / "ca.pem").read_bytes(), (keys / "ca-cert.pem").read_bytes()
-    )
+    # As the server's own: by the CA that every member trusts.
+    authority = Authorities(keys, partial(read_trust, coalition)).for_server()
     urls = (settings.public_url, settings.enrol_public_url)
     taken = [urlsplit(url).hostname or "" for url in urls if url]
     taken += Issued.parse((keys / "server-cert.pem").read_bytes()).hosts

@@ -59,6 +59,8 @@ class MirrorServer:
 
     Attributes:
         url: Where it is reached on this machine, once it runs.
+        tls: With the certificate that it shows and the CAs whose members it lets in; may be
+            replaced, for connections from then on.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class MirrorServer:
         self._folder = folder
         self._operator = operator
         self._endpoints = endpoints
-        self._tls = tls
+        self.tls = tls
         self._limits = limits or ServerLimits()
         self._replica: Replica | None = None
         self._stack = AsyncExitStack()
@@ -89,7 +91,7 @@ class MirrorServer:
                 stack,
                 app,
                 self._endpoints,
-                lambda: self._tls,
+                lambda: self.tls,
                 name="mirror",
                 shutdown_seconds=self._limits.shutdown_seconds,
             )

@@ -10,8 +10,9 @@ import fcntl
 import hashlib
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from hashshare.client.logbook import Logbook
 from hashshare.client.profile import Profile
 from hashshare.client.pull import Puller, PullProgress
 from hashshare.client.session import Session
+from hashshare.client.trusting import TRUST_AGE, TrustKeeper
 from hashshare.client.verify import News, Verifier
 from hashshare.crypto.envelope import parse_envelope
 from hashshare.domain.documents import decode_document
@@ -119,23 +121,31 @@ def _is_lacking(leaf: bytes, found: dict[str, bytes]) -> bool:
     return any(named.sha256 not in found for _, named in named_documents([leaf]))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Mirror:
     """A folder with a copy of what one member may read; open it as a context.
 
     Attributes:
         folder: Of the mirror.
-        profile: Of the member that runs it, with the mirror's own folder for what is downloaded.
         session: To where the copy is taken from: the server, or another mirror.
     """
 
     folder: Path
-    profile: Profile
     session: Session
     archive: Archive
     replica: Replica
     logbook: Logbook
-    _follower: ArchivingFollower = field(repr=False)
+    _keeper: TrustKeeper = field(repr=False)
+    _follower: ArchivingFollower = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._follower = ArchivingFollower(
+            self.profile,
+            self.session,
+            self.logbook,
+            archive=self.archive,
+            renew_trust=self._renew_trust,
+        )
 
     @classmethod
     @asynccontextmanager
@@ -155,13 +165,28 @@ class Mirror:
             logbook = Logbook.open(folder / "log.sqlite")
             stack.callback(logbook.close)
             replica = stack.enter_context(Replica.open(folder / "replica.sqlite"))
-            session = Session.of(profile)
-            session.base_url = source or profile.api_url
-            await stack.enter_async_context(session)
-            # What a mirror sees and finds is not mixed with what the member itself does.
-            own = replace(profile, folder=folder)
-            follower = ArchivingFollower(own, session, logbook, archive=archive)
-            yield cls(folder, own, session, archive, replica, logbook, follower)
+            origin = await stack.enter_async_context(Session.of(profile))
+            session = origin
+            if source not in {None, profile.api_url}:
+                session = Session(source or "", origin.tls)
+                await stack.enter_async_context(session)
+            yield cls(folder, session, archive, replica, logbook, TrustKeeper(profile, origin))
+
+    @property
+    def profile(self) -> Profile:
+        """Of the member that runs it, as it is believed now.
+
+        With the mirror's own folder: what it sees and finds is not mixed with what the member does.
+        """
+        return replace(self._keeper.profile, folder=self.folder)
+
+    async def _renew_trust(self, max_age: timedelta = timedelta()) -> Profile | None:
+        """Return the profile with a newer trust document, which only the server shows, if any."""
+        if not await self._keeper.keep(max_age=max_age):
+            return None
+        self.session.tls = self._keeper.session.tls
+        self._follower = replace(self._follower, profile=self.profile)
+        return self.profile
 
     async def sync(self, progress: SyncProgress | None = None) -> Synced:
         """Bring the copy up to date.
@@ -173,6 +198,9 @@ class Mirror:
             UnavailableError: The source cannot be reached; what was begun is kept.
         """
         shown, before = progress or SyncProgress(), self.session.received
+        # Without the server what is known goes on holding, until it ends.
+        with suppress(UnavailableError):
+            await self._renew_trust(TRUST_AGE)
         shown.what = "log"
         note, history = await self._follow()
         versions: dict[HashSetId, int] = {}

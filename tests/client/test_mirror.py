@@ -8,15 +8,16 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from hashshare.cli.mirroring import _keep_in_sync
 from hashshare.client import Client, Profile
 from hashshare.client.enrol import enrol
-from hashshare.client.session import Session
+from hashshare.client.session import Session, member_context
 from hashshare.crypto.certificates import Authority
 from hashshare.domain.names import HashSetId
 from hashshare.domain.records import Record, WithdrawRecord
@@ -24,18 +25,21 @@ from hashshare.domain.registry import Role, Status
 from hashshare.domain.scopes import Scope, ScopeKind
 from hashshare.domain.statements import Operation
 from hashshare.errors import (
+    HashshareError,
     NotFoundError,
     PermissionDeniedError,
     SuspendedError,
     UnavailableError,
 )
-from hashshare.mirror import Archive, Mirror
+from hashshare.mirror import Archive, Mirror, syncing
 from hashshare.mirror.certificate import issue_certificate, make_request
 from hashshare.mirror.syncing import batch_path
 from tests.client.test_faults import records
+from tests.client.test_rotation_of_log_and_ca import done, put_in_force
 from tests.support.federation import CSAM, Federation
 from tests.support.mirrors import Mirrored, run_mirror
 from tests.support.relay import run_relay
+from tests.support.rooted import Rooted
 
 LIST = "csam/all/sha256"
 NOWHERE = "https://127.0.0.1:9"
@@ -216,9 +220,39 @@ async def test_a_new_trust_document_is_believed_of_every_source(mirrored: Mirror
     beta = mirrored.federation.members["beta"]
     async with Client(beta, sources=[mirrored.url]) as client:
         other = msgspec.structs.replace(beta.trust, ca="another")
+        client.session.tls = member_context(beta)
         client._believe(replace(beta, trust=other))
         assert [v.profile.trust for v in client._sources.verifiers] == [other]
         assert [v.follower.profile.trust for v in client._sources.verifiers] == [other]
+        assert [v.session.tls for v in client._sources.verifiers] == [client.session.tls]
+
+
+async def test_a_running_mirror_follows_the_trust_root(
+    mirrored: Mirrored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log's key and the CA are replaced; who has a certificate by the new one is let in."""
+    monkeypatch.setattr(syncing, "TRUST_AGE", timedelta())
+    federation = mirrored.federation
+    rooted = Rooted(federation.folder / "coalition")
+    async with Mirror.open(mirrored.operator, mirrored.folder) as mirror:
+        await mirror.sync()
+        keeping = asyncio.create_task(_keep_in_sync(mirror, mirrored.server, 0.05))
+        key = (await done("rotate", "log-key", rooted.folder))["log_key"]
+        authority = await done("rotate", "ca", rooted.folder)
+        await put_in_force(rooted, "--log-key", key, "--new-ca", authority["certificate"])
+        await done("rotate", "log-key", rooted.folder, "--retire")
+        gamma = await federation.join("gamma")
+        assert gamma.certificate().is_issued_by(rooted.trust().authorities[0])
+        await mirrored.push(4)
+        async with Client(alone(gamma), sources=[mirrored.url]) as client, asyncio.timeout(60):
+            client.session.attempts = 1
+            while True:
+                with suppress(HashshareError):
+                    if {p.count for p in await client.pull(LIST)} == {4}:
+                        break
+                await asyncio.sleep(0.05)
+        assert mirror.profile.trust == rooted.trust()
+        keeping.cancel()
 
 
 async def test_a_sync_that_was_cut_off_goes_on(mirrored: Mirrored) -> None:

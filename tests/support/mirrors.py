@@ -23,13 +23,18 @@ class Mirrored:
     Attributes:
         operator: The profile of the member that runs the mirror.
         folder: Of the mirror.
-        url: Where it is reached.
+        server: What serves it.
     """
 
     federation: Federation
     operator: Profile
     folder: Path
-    url: str
+    server: MirrorServer
+
+    @property
+    def url(self) -> str:
+        """Where it is reached."""
+        return self.server.url
 
     async def sync(self, source: str | None = None) -> Synced:
         """Bring the mirror up to date."""
@@ -68,4 +73,4 @@ async def run_mirror(federation: Federation, operator: Profile) -> AsyncIterator
     tls = api_context(key=key, certificate=issued.pem, ca=operator.trust.ca)
     server = MirrorServer(folder, operator=operator.member, endpoints=Endpoints(), tls=tls)
     async with server:
-        yield Mirrored(federation, operator, folder, server.url)
+        yield Mirrored(federation, operator, folder, server)
