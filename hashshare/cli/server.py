@@ -58,7 +58,7 @@ from hashshare.storage.newest import FileRecord, NewestRecord, shared_record
 
 _LOG: Final = structlog.get_logger(__name__)
 
-TRUST_SECONDS: Final = 600.0
+TRUST_SECONDS: Final = 60.0
 """How often it is looked whether the trust root has to be confirmed."""
 
 

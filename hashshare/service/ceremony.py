@@ -11,7 +11,7 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -41,8 +41,7 @@ from hashshare.errors import (
     NotFoundError,
 )
 
-RENEW_BEFORE: Final = timedelta(days=6)
-"""What the online key signs lasts seven days, and is made anew each day."""
+_FIRST_DAY: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _METADATA: Final = re.compile(r"[1-9][0-9]{0,8}\.(root|snapshot|targets)\.json|timestamp\.json")
 _TARGET: Final = re.compile(r"[0-9a-f]{64}\.trust\.json")
 
@@ -190,16 +189,23 @@ class Ceremony:
         return drafts
 
     def renew(self, online: PrivateKey, *, now: datetime, always: bool = False) -> bool:
-        """Say again what is the newest, if that was long ago; return whether it was."""
+        """Say for today what is the newest, if that was not done; return whether it was.
+
+        The day and the targets make the version and the end: servers that have copies of the
+        folder say the same, byte for byte, and members may go from one to the other.
+        """
         path = self.folder / "metadata" / "timestamp.json"
-        version = 1
+        today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        targets = parse(self._newest("targets")[1], Targets).signed.version
+        version = (today - _FIRST_DAY).days + targets
         if path.exists():
             before = parse(path.read_bytes(), Timestamp).signed
-            if not always and before.expires - now > RENEW_BEFORE:
+            ended = before.is_expired(now)
+            if before.version >= version and not (ended or always):
                 return False
-            version = before.version + 1
-        targets = parse(self._newest("targets")[1], Targets).signed.version
-        snapshot, timestamp = make_newest(targets, version=version, now=now)
+            # A clock that was ahead must not make it go back.
+            version = max(version, before.version + ended)
+        snapshot, timestamp = make_newest(targets, version=version, now=today)
         sign(snapshot, online)
         sign(timestamp, online)
         _write(self.folder / "metadata" / f"{version}.snapshot.json", encode(snapshot))

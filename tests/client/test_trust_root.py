@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from hashshare.crypto.keys import PrivateKey, write_private_key
 from hashshare.crypto.trust_metadata import (
     Signers,
     encode,
+    make_newest,
     make_root,
     make_targets,
     missing,
@@ -203,12 +205,17 @@ async def test_a_trust_root_that_is_frozen_is_refused(
     """It has expired; or nothing is shown at all, and what was seen has expired."""
     profile = federation.members["acme"]
     await keep(profile)
+    path = rooted.folder / "trust/metadata/timestamp.json"
+    version = parse(path.read_bytes(), Timestamp).signed.version + 1
     long_ago = datetime.now(UTC) - timedelta(days=8)
-    rooted.ceremony.renew(rooted.key(ONLINE_KEY), now=long_ago, always=True)
+    snapshot, timestamp = make_newest(1, version=version, now=long_ago)
+    sign(snapshot, rooted.key(ONLINE_KEY))
+    sign(timestamp, rooted.key(ONLINE_KEY))
+    path.with_name(f"{version}.snapshot.json").write_bytes(encode(snapshot))
+    path.write_bytes(encode(timestamp))
     with pytest.raises(FreezeError):
         await keep(profile)
-    shown = (rooted.folder / "trust/metadata/timestamp.json").read_bytes()
-    (profile.folder / "trust/timestamp.json").write_bytes(shown)
+    (profile.folder / "trust/timestamp.json").write_bytes(path.read_bytes())
     async with run_relay(federation, "acme") as relay:
         relay.attack = _withhold
         with pytest.raises(FreezeError):
@@ -240,7 +247,7 @@ def _no_json(_: bytes) -> bytes:
 
 
 def _another(body: bytes) -> bytes:
-    return body.replace(b'"version": 1', b'"version": 7')
+    return body.replace(b'"version": ', b'"version": 7')
 
 
 @pytest.mark.parametrize("alter", [_too_long, _no_json, _another])
@@ -344,6 +351,26 @@ async def test_what_signs_online_is_renewed_in_time(rooted: Rooted, federation: 
     assert rooted.ceremony.renew(online, now=now + timedelta(days=2))
     assert parse(path.read_bytes(), Timestamp).signed.expires > now + timedelta(days=8)
     assert federation.members
+
+
+async def test_servers_with_copies_of_the_trust_root_say_the_same(
+    rooted: Rooted, federation: Federation
+) -> None:
+    """Each signs for the day by itself, at whatever hour: nobody who changes over is refused."""
+    online = rooted.key(ONLINE_KEY)
+    rooted.propose(former_log_keys=())
+    rooted.sign("targets", rooted.key(TARGETS_KEY))
+    rooted.publish()
+    other = Ceremony(federation.folder / "other")
+    shutil.copytree(rooted.ceremony.folder, other.folder)
+    noon = datetime.now(UTC).replace(hour=12) + timedelta(days=1)
+    for ceremony, hours in ((rooted.ceremony, -11), (other, 3)):
+        assert ceremony.renew(online, now=noon + timedelta(hours=hours))
+    # One was away for some days.
+    for ceremony, hours in ((rooted.ceremony, 24), (rooted.ceremony, 43), (other, 51)):
+        assert ceremony.renew(online, now=noon + timedelta(hours=hours))
+    for name in ("timestamp.json", f"{(noon.date() - date(1970, 1, 1)).days + 4}.snapshot.json"):
+        assert rooted.ceremony.read_metadata(name) == other.read_metadata(name)
 
 
 async def test_several_processes_may_look_at_once(federation: Federation, rooted: Rooted) -> None:
