@@ -41,6 +41,14 @@ SourceOption = Annotated[
     ),
 ]
 
+Artifacts = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Where batches and snapshots are: file:// or s3://. [default: as in the settings]",
+    ),
+]
+
 
 def profile_folder(chosen: Path | None) -> Path:
     """Return the folder of the profile that is meant."""

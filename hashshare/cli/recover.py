@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from hashshare.cli.coalition_keys import read_trust
-from hashshare.cli.server import log_signers, open_database, open_guard
+from hashshare.cli.server import log_signers, open_blobs, open_database, open_guard
 from hashshare.client import Profile
 from hashshare.client.following import Follower
 from hashshare.client.logbook import Logbook
@@ -71,12 +71,14 @@ class Request:
         source: Profile of a member, which may read batches.
         url: Of the server or mirror, if not the profile's own.
         database: If not that of the settings.
+        artifacts: Where batches and snapshots are, if not where the settings say.
     """
 
     folder: Path
     source: Path
     url: str | None
     database: str | None
+    artifacts: str | None = None
 
 
 async def recover(request: Request, progress: RecoveryProgress) -> Recovered:
@@ -96,7 +98,7 @@ async def recover(request: Request, progress: RecoveryProgress) -> Recovered:
         )
         await migrate(dsn)
         pool = await stack.enter_async_context(open_pool(dsn))
-        blobs = Blobs.open(settings.blobs or _local_blobs(request.folder))
+        blobs = open_blobs(request.folder, settings, request.artifacts)
         await stack.enter_async_context(alone(pool))
         service, batches = await _build(stack, request.folder, settings, pool, blobs)
         rescuer = await stack.enter_async_context(_open_source(request))
@@ -108,7 +110,7 @@ async def recover(request: Request, progress: RecoveryProgress) -> Recovered:
             await service.append(found.leaves, found.logged, found.documents, progress)
             recovered.after = found.checkpoint.size
             # Whether that is all that was ever signed for.
-            shared = bool(settings.blobs)
+            shared = bool(request.artifacts or settings.blobs)
             await open_guard(request.folder, settings, pool, blobs, shared=shared).verify()
     return recovered
 
@@ -179,7 +181,3 @@ async def _fetch_batches(
                     found.redactions.get(sha256),
                 )
             )
-
-
-def _local_blobs(folder: Path) -> str:
-    return (folder / "data" / "blobs").absolute().as_uri()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 import uvloop
 
-from hashshare.cli.options import Json
+from hashshare.cli.options import Artifacts, Json
 from hashshare.cli.output import EXIT_CODES, ExitCode, ending, output, shown
 from hashshare.cli.recover import Recovered, Request, recover
 from hashshare.cli.server import configure_logging
@@ -33,6 +33,7 @@ def recover_command(
         str | None,
         typer.Option(metavar="URL", help="The restored database. [default: as in the settings]"),
     ] = None,
+    artifacts: Artifacts = None,
     as_json: Json = False,
 ) -> None:
     """Bring back what a restored database lacks, from another server or a mirror.
@@ -43,7 +44,7 @@ def recover_command(
     configure_logging()
     progress = RecoveryProgress()
     with ending(), shown(lambda: ("recovering", progress.done, progress.total or None, False)):
-        recovered = uvloop.run(recover(Request(folder, source, url, database), progress))
+        recovered = uvloop.run(recover(Request(folder, source, url, database, artifacts), progress))
     _show(recovered)
     if recovered.missing:
         raise typer.Exit(ExitCode.FAILED)

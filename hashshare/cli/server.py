@@ -158,10 +158,11 @@ async def build_server(
     """
     folder = options.folder
     keys = folder / "keys"
-    chosen = options.artifacts or settings.blobs
-    blobs = Blobs.open(chosen or (folder / "data" / "blobs").absolute().as_uri())
+    blobs = open_blobs(folder, settings, options.artifacts)
     news = News(pool)
-    guard = open_guard(folder, settings, pool, blobs, shared=bool(chosen))
+    guard = open_guard(
+        folder, settings, pool, blobs, shared=bool(options.artifacts or settings.blobs)
+    )
     # Before anything is signed.
     await guard.verify()
     trust = partial(read_trust, folder)
@@ -211,6 +212,12 @@ async def build_server(
         witnessing=witnessing,
     )
     return _to_server(options, settings, services), partial(_together, *beside)
+
+
+def open_blobs(folder: Path, settings: ServerSettings, chosen: str | None) -> Blobs:
+    """Return where batches and snapshots are: as chosen, as the settings say, or in the folder."""
+    local = (folder / "data" / "blobs").absolute().as_uri()
+    return Blobs.open(chosen or settings.blobs or local)
 
 
 def open_guard(

@@ -8,7 +8,7 @@ import typer
 import uvloop
 
 from hashshare.cli.coalition import Plan, create_coalition, origin_of
-from hashshare.cli.options import Json
+from hashshare.cli.options import Artifacts, Json
 from hashshare.cli.output import EXIT_CODES, ending, output
 from hashshare.cli.server import Listening, Options, configure_logging, serve
 from hashshare.config import parse_listen
@@ -100,13 +100,7 @@ def serve_command(
     enrol_listen: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Where enrolment listens.")
     ] = None,
-    artifacts: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Where batches and snapshots are: file:// or s3://. [default: as in the settings]",
-        ),
-    ] = None,
+    artifacts: Artifacts = None,
     publisher: Annotated[
         bool, typer.Option(help="Whether this process may publish; one does at a time.")
     ] = True,

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -182,6 +182,54 @@ async def test_a_restored_database_is_made_whole_again(lost: Lost) -> None:
         code, out, err = await hashshare("audit", profile=server.of(admin))
         assert code == 0, err + out
         assert "nothing is signed" not in server.log_path.read_text()
+
+
+async def test_what_was_lost_comes_back_from_a_mirror(lost: Lost) -> None:
+    """From files that a member keeps: no server and no database has it any more."""
+    admin, copy = lost.members["admin"], lost.folder.parent / "copy"
+    async with serving(lost.mirror, lost.mirror_dsn, "--no-publisher") as standby:
+        code, _, err = await hashshare("mirror", "sync", copy, profile=standby.of(admin))
+        assert code == 0, err
+    shutil.rmtree(lost.folder / "data" / "blobs")
+    # The blobs, too, are those of the backup.
+    shutil.copytree(lost.backup, lost.folder.parent / "artifacts" / "batches")
+    artifacts = (lost.folder.parent / "artifacts").as_uri()
+    async with mirroring(lost.folder, copy, admin) as url:
+        code, out, err = await hashshare(
+            *("recover", lost.folder, "--from", admin.folder, "--url", url, "--database", lost.dsn),
+            *("--artifacts", artifacts, "--json"),
+        )
+    assert code == 0, err
+    assert (json.loads(out)["after"], json.loads(out)["missing"]) == (lost.size, [])
+    async with serving(lost.folder, lost.dsn, "--artifacts", artifacts) as server:
+        code, out, err = await hashshare("audit", profile=server.of(admin))
+        assert code == 0, err + out
+
+
+@asynccontextmanager
+async def mirroring(coalition: Path, copy: Path, profile: Profile) -> AsyncIterator[str]:
+    """Serve a copy that was synced before, as an operator would; give its URL."""
+    _, request, _ = await hashshare("mirror", "request", copy, profile=profile)
+    csr = copy / "mirror.csr"
+    csr.write_text(request)
+    code, certificate, err = await hashshare(
+        "mirror", "certify", coalition, csr, "--host", "127.0.0.1"
+    )
+    assert code == 0, err
+    (copy / "keys" / "mirror-cert.pem").write_text(certificate)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "hashshare", "mirror", "serve", str(copy), "--json"),
+        *("--listen", "127.0.0.1:0", "--every", "0"),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        env=os.environ | {"HASHSHARE_PROFILE": str(profile.folder)},
+    )
+    try:
+        assert process.stdout is not None
+        yield json.loads(await process.stdout.readline())["url"]
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 async def test_a_recovery_that_is_killed_goes_on(lost: Lost) -> None:
