@@ -1,4 +1,4 @@
-"""Commands that hold the server to its word: checkpoint, compare, audit, redact, chain."""
+"""Commands that hold the server to its word: checkpoint, compare, audit, chain and others."""
 
 import sys
 from contextlib import suppress
@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from hashshare.cli.options import Json, ProfileOption, load_profile
-from hashshare.cli.output import EXIT_CODES, ExitCode, output, run, shown
+from hashshare.cli.output import EXIT_CODES, ExitCode, ending, output, run, shown
 from hashshare.client import Client
+from hashshare.client.anew import set_aside
 from hashshare.client.audited import Audited, auditor_of, cosign_report
 from hashshare.client.compare import Shown
 from hashshare.client.findings import Report, Verdict
@@ -187,6 +188,17 @@ def redact(
     output.record({"redacted_leaf": leaf, "log_index": run(work())})
 
 
+def start_over(*, profile: ProfileOption = None, as_json: Json = False) -> None:
+    """Set aside what was seen of the log and the lists, so that the next pull begins anew.
+
+    For a member that believed a fork, and so refuses the log that the others see: first settle
+    with them, by hashshare compare, which one that is. Keys, receipts and evidence stay.
+    """
+    with ending():
+        kept = set_aside(load_profile(profile))
+    output.record({"kept": str(kept)}, text=f"what was seen is kept in {kept}; now: hashshare pull")
+
+
 @chain.command(epilog=f"Example: hashshare chain show --json\n\n{EXIT_CODES}")
 def show(*, profile: ProfileOption = None, as_json: Json = False) -> None:
     """Read the log, and show what keys of this profile signed; exits with 3 on a stranger's."""
@@ -238,4 +250,5 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog=f"Example: hashshare redact 4711 --reason 'court order 7/2026'\n\n{EXIT_CODES}"
     )(redact)
+    app.command("start-over", epilog=f"Example: hashshare start-over\n\n{EXIT_CODES}")(start_over)
     app.add_typer(chain)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from hashshare.client import Client
+from hashshare.client.anew import set_aside
 from hashshare.crypto.certificates import Authority
 from hashshare.crypto.encoding import decode_base64
 from hashshare.crypto.envelope import parse_envelope, seal
@@ -34,6 +35,7 @@ from hashshare.errors import (
     KeyMisuseError,
     MalformedError,
     MixAndMatchError,
+    NotFoundError,
     OmissionError,
     ProofInvalidError,
     RollbackError,
@@ -127,6 +129,33 @@ async def test_fork(scene: Scene) -> None:
     known, offered = (verify_checkpoint(n.encode(), verifier) for n in evidence["notes"])
     assert offered == log.checkpoint()
     assert known.root != log.root(0, known.size)
+
+
+async def test_who_believed_a_fork_gets_out_of_it(scene: Scene) -> None:
+    """It joined while it was shown one: the true log is refused, until the member starts over."""
+    log = await hostile(scene)
+    newest = last(log.leaves, PUBLICATION_TYPE)
+    log.leaves[newest] = altered_publication(
+        log.leaves[newest], scene.relay.publisher, created_at=EARLIER
+    )
+    set_aside(scene.relay.profile)
+    scene.relay.attack = log
+    async with Client(scene.relay.profile) as victim:
+        await victim.pull()
+    with pytest.raises(NotFoundError):
+        set_aside(replace(scene.relay.profile, folder=scene.federation.folder))
+    scene.relay.attack = None
+    async with Client(scene.relay.profile) as victim:
+        with pytest.raises(EquivocationError):
+            await victim.pull()
+    (before,) = scene.relay.profile.folder.glob("former-*")
+    before.rename(before.with_name("before"))
+    kept = set_aside(scene.relay.profile)
+    assert (kept / "log.sqlite").exists()
+    async with Client(scene.relay.profile) as victim:
+        assert {p.version for p in await victim.pull()} == {await scene.version()}
+        await victim.push("csam", records(900))
+    assert list(scene.relay.profile.folder.glob("evidence-*.json"))
 
 
 async def test_two_roots_for_one_size(scene: Scene) -> None:
