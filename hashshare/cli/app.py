@@ -24,6 +24,7 @@ _MODULES: Final = {
     "pushing": {"push", "withdraw", "dispute", "rule", "sandbox"},
     "cases": {"case"},
     "retraction": {"retraction"},
+    "feedback": {"feedback"},
     "auditing": {"checkpoint", "compare", "audit", "redact", "chain"},
     "witnessing": {"witness"},
     "rotating": {"rotate"},

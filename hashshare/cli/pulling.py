@@ -15,9 +15,11 @@ from hashshare.client.export import Format, export_parquet, export_text
 from hashshare.client.lookup import Finding, look_up
 from hashshare.client.profile import Profile
 from hashshare.client.pull import Pulled, PullProgress
+from hashshare.domain.hashes import HashValue
 from hashshare.domain.names import ListName, format_time
 from hashshare.errors import NotFoundError
 from hashshare.replica import ListState, Replica
+from hashshare.wire.feedback import FeedbackShown
 from hashshare.wire.submissions import ProvenanceDocument
 
 ListNames = Annotated[
@@ -157,10 +159,12 @@ def provenance(
 ) -> None:
     """Show who ever said what of a hash; signatures and places in the log are verified here."""
 
-    async def work() -> ProvenanceDocument:
+    async def work() -> tuple[ProvenanceDocument, list[FeedbackShown]]:
         async with Client(load_profile(profile)) as client:
-            return await client.provenance(hash_set, value)
+            found = await client.provenance(hash_set, value)
+            return found, await client.feedback.of_hash(hash_set, HashValue.parse(value))
 
+    found, told = run(work())
     rows: list[dict[str, Any]] = [
         {
             "member": statement.member,
@@ -173,7 +177,7 @@ def provenance(
             "ended_by": statement.ended_log_index,
             "signature": "verified",
         }
-        for statement in run(work()).assertions
+        for statement in found.assertions
     ]
     columns = [
         "member",
@@ -185,6 +189,19 @@ def provenance(
         "ended_by",
         "signature",
     ]
+    output.table(columns, rows)
+    if told:
+        _tell_feedback(told)
+
+
+def _tell_feedback(told: list[FeedbackShown]) -> None:
+    """Show what members report that a hash did for them."""
+    rows = [one.model_dump(mode="json") | {"verdict": "feedback"} for one in told]
+    if not output.as_json:
+        print()
+        for row in rows:
+            row["member"] = row["member"] or f"{row['members']} members"
+    columns = ["member", "verdict", "matched", "false positive", "not matched", "first", "last"]
     output.table(columns, rows)
 
 

@@ -36,6 +36,7 @@ from hashshare.service.batches import BatchLimits, BatchService
 from hashshare.service.cases import CaseService
 from hashshare.service.ceremony import Ceremony
 from hashshare.service.directory import Directory
+from hashshare.service.feedback import FeedbackService
 from hashshare.service.guard import Guard
 from hashshare.service.log import LogService
 from hashshare.service.membership import MembershipService
@@ -197,6 +198,7 @@ async def build_server(
         cases=CaseService(pool),
         ceremony=ceremony,
         directory=Directory(pool, news, registries),
+        feedback=FeedbackService(pool, pull),
         log=log,
         membership=membership,
         news=news,

@@ -17,6 +17,7 @@ from hashshare.client.compare import Comparison
 from hashshare.client.enrol import renew, replace_submission_key
 from hashshare.client.export import Format, export_parquet, export_text
 from hashshare.client.fallback import Skipped, Sources
+from hashshare.client.feedback import Feedback
 from hashshare.client.following import Follower, Offer
 from hashshare.client.journal import Journal
 from hashshare.client.logbook import Logbook, Position
@@ -118,6 +119,11 @@ class Client:
     def certificates(self) -> OwnCertificates:
         """This member's certificates, for scripts and data centres."""
         return OwnCertificates(self.profile, self.session)
+
+    @property
+    def feedback(self) -> Feedback:
+        """What hashes did for this member, and for others."""
+        return Feedback(self.session)
 
     @property
     def chain(self) -> Chain:

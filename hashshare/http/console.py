@@ -161,7 +161,13 @@ async def ask_hash(request: web.Request) -> web.StreamResponse:
     _visitor(request)
     algorithms = list(HashAlgorithm)
     return _page(
-        request, "hash.html", asked=None, algorithms=algorithms, statements=[], presences=[]
+        request,
+        "hash.html",
+        asked=None,
+        algorithms=algorithms,
+        statements=[],
+        presences=[],
+        feedback=[],
     )
 
 
@@ -176,6 +182,7 @@ async def show_hash(request: web.Request) -> web.StreamResponse:
     hash_set, found = HashSetId(name), services(request)
     statements = await found.pull.provenance(hash_set, value, reader=peer)
     presences = await found.retractions.read(peer.registry, hash_set, value)
+    feedback = await found.feedback.read(hash_set, value, reader=peer, now=now())
     asked = {"hash_set": name, "algorithm": str(algorithm), "value": str(form["value"]).strip()}
     return _page(
         request,
@@ -184,6 +191,7 @@ async def show_hash(request: web.Request) -> web.StreamResponse:
         algorithms=list(HashAlgorithm),
         statements=statements,
         presences=presences,
+        feedback=feedback,
     )
 
 

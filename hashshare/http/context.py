@@ -16,6 +16,7 @@ from hashshare.service.batches import BatchService
 from hashshare.service.cases import CaseService
 from hashshare.service.ceremony import Ceremony
 from hashshare.service.directory import Directory, Peer
+from hashshare.service.feedback import FeedbackService
 from hashshare.service.log import LogService
 from hashshare.service.membership import MembershipService
 from hashshare.service.news import News
@@ -51,6 +52,7 @@ class Services:
     cases: CaseService
     ceremony: Ceremony
     directory: Directory
+    feedback: FeedbackService
     log: LogService
     membership: MembershipService
     news: News

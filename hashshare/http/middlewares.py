@@ -39,6 +39,9 @@ _FOR_PULLS: Final = {
     ("GET", "/v1/hash-sets/{hash_set}/publication"),
     ("GET", "/v1/hash-sets/{hash_set}/publications/{version}"),
     ("GET", "/v1/hash-sets/{hash_set}/hashes/{algorithm}/{digits}/provenance"),
+    ("GET", "/v1/hash-sets/{hash_set}/hashes/{algorithm}/{digits}/feedback"),
+    # What pulls is what matches, and can tell what came of it.
+    ("POST", "/v1/hash-sets/{hash_set}/feedback"),
     ("GET", f"{_LIST}/snapshot"),
     ("GET", f"{_LIST}/snapshots/{{version}}"),
     ("GET", f"{_LIST}/deltas/{{base}}/{{target}}"),

@@ -9,6 +9,7 @@ from typing import Final
 from hashshare.domain.names import HashSetId, ListName, format_time
 from hashshare.domain.registry import Registry, Status
 from hashshare.errors import MalformedError
+from hashshare.service.feedback import read_report_feedback
 from hashshare.service.registry import RegistryService
 from hashshare.storage.database import Pool, snapshot
 from hashshare.storage.log import LogRepository
@@ -62,6 +63,7 @@ class ReportService:
             disputes = await reports.read_disputes(begin, end)
             retractions = await reports.read_retractions(begin, end)
             lags = await reports.read_lags(now)
+            feedback = await read_report_feedback(connection, begin, end, now=now)
             sizes = await reports.read_sizes(all_lists(registry), begin, end, steps=STEPS)
             log_size = (await LogRepository(connection).read_head()).size
         return ReportDocument(
@@ -77,6 +79,7 @@ class ReportService:
             latencies=[ReportLatency(**asdict(row)) for row in latencies],
             disputes=[ReportDispute(**asdict(row)) for row in disputes],
             retractions=[ReportRetraction(**asdict(row)) for row in retractions],
+            feedback=feedback,
             lags=list(to_lags(registry, lags)),
             sizes=[to_size(row) for row in sizes],
         )

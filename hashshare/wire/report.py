@@ -89,6 +89,27 @@ class ReportRetraction(WireDocument):
     longest_ms: int | None
 
 
+class ReportFeedback(WireDocument):
+    """What members reported that hashes did for them in a month.
+
+    Attributes:
+        of: ``hash set`` for totals of whole hash sets, ``hashes`` for counts of single ones.
+        member: Who, if it lets its name be shown; null for a sum over at least three others.
+        members: How many reported.
+        hashes: Over how many distinct hashes; 0 for totals.
+    """
+
+    hash_set: Id
+    month: str
+    of: str
+    member: Id | None
+    members: int = Field(ge=1)
+    hashes: int = Field(ge=0)
+    matched: int = Field(ge=0)
+    false_positive: int = Field(ge=0)
+    not_matched: int = Field(ge=0)
+
+
 class ReportLag(WireDocument):
     """How far behind a member is when the report is made.
 
@@ -130,5 +151,7 @@ class ReportDocument(WireDocument):
     latencies: list[ReportLatency]
     disputes: list[ReportDispute]
     retractions: list[ReportRetraction]
+    # Optional, so that a server from before it is read as well.
+    feedback: list[ReportFeedback] = Field(default_factory=list)
     lags: list[ReportLag]
     sizes: list[ReportSize]

@@ -15,7 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from hashshare import __version__
 from hashshare.domain import joining, registry, statements
-from hashshare.wire import cases, lists, members, report, submissions, trail
+from hashshare.wire import cases, feedback, lists, members, report, submissions, trail
 from hashshare.wire.delta import DeltaHeader
 from hashshare.wire.document import WireDocument
 from hashshare.wire.problem import MEDIA_TYPE as PROBLEM_TYPE
@@ -120,6 +120,19 @@ OPERATIONS: Final = (
         f"{_SET}/hashes/{{algorithm}}/{{digits}}/provenance",
         "Who said what of a hash",
         submissions.ProvenanceDocument,
+    ),
+    Operation(
+        "get",
+        f"{_SET}/hashes/{{algorithm}}/{{digits}}/feedback",
+        "What is shown of what members report that a hash did for them",
+        feedback.HashFeedback,
+    ),
+    Operation(
+        "post",
+        f"{_SET}/feedback",
+        "Report what hashes did for the caller in a month; idempotent",
+        feedback.FeedbackDone,
+        feedback.FeedbackReport,
     ),
     Operation(
         "get",
@@ -399,7 +412,7 @@ def _with_portable_patterns(schema: Any) -> Any:  # noqa: ANN401
 
 
 def _documents() -> list[type[WireDocument]]:
-    modules = (cases, lists, members, report, submissions, trail)
+    modules = (cases, feedback, lists, members, report, submissions, trail)
     found = [kind for module in modules for _, kind in inspect.getmembers(module, inspect.isclass)]
     return sorted(
         {k for k in found if issubclass(k, WireDocument) and k is not WireDocument},
