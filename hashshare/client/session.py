@@ -1,6 +1,7 @@
 """The connection to the server: TLS with both ends known, bounded answers, our errors."""
 
 import asyncio
+import io
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -151,7 +152,10 @@ class Session:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._http is None:
             raise RuntimeError("use the session as a context")
-        data = body() if callable(body) else body
+        data: object = body() if callable(body) else body
+        if isinstance(data, bytes) and len(data) > READ_BYTES:
+            # In one piece it would hold up every other task while it is sent.
+            data = io.BytesIO(data)
         with translated():
             async with self._http.request(
                 method,

@@ -395,26 +395,26 @@ async def test_the_commands(federation: Federation, tmp_path: Path) -> None:
     """From the file to the provenance, with a hint for what is listed wrongly."""
     path = write(tmp_path / "last.csv", HEAD, ["sha256", value(1).value.hex(), 4, 1, 90])
     write(tmp_path / "more.csv", HEAD, ["sha256", value(1).value.hex(), 4], ["md5", "ab" * 16, 1])
+    profile = federation.admin.folder
     for name in FIVE[:3]:
-        profile = str(federation.members[name].folder)
-        done = await asyncio.to_thread(
-            sh, tmp_path, "feedback", "csam", path.name, "--period", str(LAST), profile=profile
-        )
-        assert "1 hashes: 4 matched, 1 false positives, 90 not matched" in done.stdout
-        assert "hint: " in done.stderr
-        assert "hashshare dispute csam" in done.stderr
+        profile = federation.members[name].folder
+        done = await sh("feedback", "csam", path, "--period", LAST, profile=profile)
+        assert "1 hashes: 4 matched, 1 false positives, 90 not matched" in done.out
+        assert "hint: " in done.err
+        assert "hashshare dispute csam" in done.err
     words = ["provenance", "csam", str(value(1))]
-    shown = await asyncio.to_thread(sh, tmp_path, *words, profile=profile)
-    assert "3 members" in shown.stdout
-    as_json = await asyncio.to_thread(sh, tmp_path, *words, "--json", profile=profile)
-    (line,) = [msgspec.json.decode(t) for t in as_json.stdout.splitlines() if '"feedback"' in t]
+    shown = await sh(*words, profile=profile)
+    assert "3 members" in shown.out
+    as_json = await sh(*words, "--json", profile=profile)
+    (line,) = [msgspec.json.decode(t) for t in as_json.out.splitlines() if '"feedback"' in t]
     assert (line["member"], line["members"], line["false_positive"]) == (None, 3, 3)
-    more = ["feedback", "csam", "more.csv", "--period", str(LAST)]
-    done = await asyncio.to_thread(sh, tmp_path, *more, profile=profile)
-    assert "1 hashes left out: csam does not know them" in done.stderr
+    more = ["feedback", "csam", tmp_path / "more.csv", "--period", str(LAST)]
+    done = await sh(*more, profile=profile)
+    assert "1 hashes left out: csam does not know them" in done.err
     total = ["feedback", "csam", "--period", str(LAST), "--matched", "12", "--json"]
-    done = await asyncio.to_thread(sh, tmp_path, *total, profile=profile)
-    assert msgspec.json.decode(done.stdout)["matched"] == 12
+    done = await sh(*total, profile=profile)
+    assert msgspec.json.decode(done.out)["matched"] == 12
     wrong = ["feedback", "csam", "--period", str(LAST)]
-    done = await asyncio.to_thread(sh, tmp_path, *wrong, profile=profile, code=2)
-    assert "give a FILE" in done.stderr
+    done = await sh(*wrong, profile=profile)
+    assert done.code == 2
+    assert "give a FILE" in done.err

@@ -1,6 +1,7 @@
 """A server that misbehaves: it has the real server's keys, and answers as an attack wants it."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -81,7 +82,7 @@ class Relay:
             http.request(
                 request.method,
                 self.federation.server.addresses.api_url + request.raw_path,
-                data=await request.read() or None,
+                data=io.BytesIO(body) if (body := await request.read()) else None,
                 headers=headers,
                 ssl=session.tls,
             ) as response,
