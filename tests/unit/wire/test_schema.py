@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hashshare.crypto.encoding import encode_base64
 from hashshare.errors import HashshareError, MalformedError
-from hashshare.wire import cases, lists, members, report, submissions, trail
+from hashshare.wire import cases, feedback, lists, members, report, submissions, trail
 from hashshare.wire.document import WireDocument
 from hashshare.wire.problem import PROBLEM_TYPES, decode_problem, encode_problem
 from hashshare.wire.schema import OPERATIONS, build_schemas, main
@@ -23,7 +23,7 @@ FILES: dict[str, Any] = build_schemas()
 COMPONENTS: dict[str, Any] = FILES["openapi.json"]["components"]["schemas"]
 KINDS = [
     kind
-    for module in (cases, lists, members, report, submissions, trail)
+    for module in (cases, feedback, lists, members, report, submissions, trail)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, WireDocument) and kind is not WireDocument
 ]
