@@ -21,7 +21,7 @@ from tenacity import (
 from hashshare import __version__
 from hashshare.client.profile import Profile
 from hashshare.crypto.certificates import Issued
-from hashshare.errors import TooLargeError, TooManyRequestsError, UnavailableError
+from hashshare.errors import ExpiredError, TooLargeError, TooManyRequestsError, UnavailableError
 from hashshare.wire.document import WireDocument
 from hashshare.wire.problem import decode_problem
 
@@ -199,6 +199,7 @@ class translated:  # noqa: N801 # used like a function
 
     Raises:
         UnavailableError: The server cannot be reached, or the connection was lost.
+        ExpiredError: The server says that our certificate has ended.
     """
 
     def __enter__(self) -> None:
@@ -210,6 +211,10 @@ class translated:  # noqa: N801 # used like a function
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if "ALERT_CERTIFICATE_EXPIRED" in str(error):
+            raise ExpiredError(
+                "the certificate of this profile has expired; ask an admin for an invitation"
+            ) from error
         if isinstance(error, ssl.SSLError | aiohttp.ClientSSLError):
             raise UnavailableError(f"TLS with the server failed: {_tls_reason(error)}") from error
         if isinstance(error, aiohttp.ClientError | asyncio.TimeoutError | OSError):
@@ -221,7 +226,6 @@ def _tls_reason(error: BaseException) -> str:
     text = str(error)
     for sign, meaning in (
         ("CERTIFICATE_REQUIRED", "it wants a client certificate"),
-        ("CERTIFICATE_EXPIRED", "a certificate has expired; renew, or ask for an invitation"),
         ("UNKNOWN_CA", "it does not accept our certificate's CA"),
         ("CERTIFICATE_VERIFY_FAILED", "its certificate is not by the coalition's pinned CA"),
     ):

@@ -32,6 +32,7 @@ from hashshare.errors import (
     RollbackError,
     SignatureInvalidError,
     TooLargeError,
+    TooManyRequestsError,
     UnavailableError,
     VerificationError,
 )
@@ -179,7 +180,9 @@ def _update(folder: Path, root: bytes, fetcher: "_Fetcher") -> bytes:
 def _unavailable(folder: Path, error: exceptions.DownloadError) -> HashshareError:
     """Return why something could not be fetched: our own error, or that it is withheld too long."""
     cause = error.__cause__
-    if isinstance(cause, VerificationError):
+    if isinstance(cause, HashshareError) and not isinstance(
+        cause, UnavailableError | TooManyRequestsError
+    ):
         return cause
     try:
         seen = parse((folder / "timestamp.json").read_bytes(), Timestamp).signed

@@ -9,7 +9,7 @@ from aiohttp import web
 from hashshare.domain.changes import parse_number
 from hashshare.domain.names import MemberId, format_time, parse_time
 from hashshare.domain.trail import Facts, TrailEntry, TrailKind
-from hashshare.errors import HashshareError, MalformedError
+from hashshare.errors import HashshareError, MalformedError, NotFoundError
 from hashshare.http.context import PEER, answer, require_auditor, services
 from hashshare.http.middlewares import Handler, peer_fingerprint, route_of
 from hashshare.service.trail import MAX_PAGE
@@ -47,8 +47,7 @@ async def keep_trail(request: web.Request, handler: Handler) -> web.StreamRespon
         response = await handler(request)
     except HashshareError as error:
         problem = PROBLEM_TYPES[type(error)]
-        # Clients ask by HEAD what they have to send: "no" is an answer there.
-        if problem.status < _FAULT and request.method != "HEAD":
+        if problem.status < _FAULT and not _is_an_answer(request, error):
             entry = _entry_of(request, TrailKind.REFUSAL, _known_names(request), problem.name)
             await services(request).trail.append_refusal(entry)
         raise
@@ -57,6 +56,14 @@ async def keep_trail(request: web.Request, handler: Handler) -> web.StreamRespon
         facts = {**_known_names(request), **request.get(_FACTS, {})}
         await services(request).trail.append(_entry_of(request, TrailKind.ACT, facts))
     return response
+
+
+def _is_an_answer(request: web.Request, error: HashshareError) -> bool:
+    """Whether clients go on asking until they are told no."""
+    # What a member has to send; what the last root is.
+    return request.method == "HEAD" or (
+        isinstance(error, NotFoundError) and route_of(request) == "/v1/trust/metadata/{name}"
+    )
 
 
 def annotate_act(request: web.Request, **facts: str | int) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from hashshare.domain.names import HashSetId, ListName, format_time
 from hashshare.domain.registry import Registry, Status
+from hashshare.domain.sandbox import SANDBOX
 from hashshare.errors import MalformedError
 from hashshare.service.feedback import read_report_feedback
 from hashshare.service.registry import RegistryService
@@ -95,7 +96,10 @@ def all_lists(registry: Registry) -> list[ListName]:
 
 
 def to_lags(registry: Registry, rows: list[LagRow]) -> Iterator[ReportLag]:
-    """Yield who lags in which list: active members only, and also who never pulled."""
+    """Yield who lags in which list: active members only, and also who never pulled.
+
+    Nobody has to pull the sandbox.
+    """
     known = {(row.member, row.list_name): row for row in rows}
     for name in all_lists(registry):
         for member_id, member in sorted(registry.members.items()):
@@ -104,6 +108,8 @@ def to_lags(registry: Registry, rows: list[LagRow]) -> Iterator[ReportLag]:
             ):
                 continue
             row = known.get((member_id, str(name)))
+            if row is None and name.hash_set == SANDBOX:
+                continue
             yield ReportLag(
                 member=member_id,
                 list_name=str(name),

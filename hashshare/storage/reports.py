@@ -113,17 +113,24 @@ READ_LATENCIES: Final = """
 """
 
 READ_DISPUTES: Final = """
-    -- $1 begin, $2 end
+    -- $1 begin, $2 end. A dispute ends with what its member says next, or with the next ruling.
     WITH stood AS (
-        SELECT dispute.hash_set_no, reason, opening.accepted_at AS opened_at,
-               ending.accepted_at AS ended_at,
-               coalesce(ending.accepted_at >= $2, true) AS open,
+        SELECT dispute.hash_set_no, dispute.reason, opening.accepted_at AS opened_at,
+               least(ending.accepted_at, ruled_at) AS ended_at,
+               coalesce(least(ending.accepted_at, ruled_at) >= $2, true) AS open,
                (extract(epoch FROM $2 - opening.accepted_at) * 1000)::bigint AS age_ms
           FROM dispute
                JOIN submission AS opening
                  ON opening.member_no = dispute.member_no AND opening.sequence = dispute.sequence
                LEFT JOIN submission AS ending
                  ON ending.member_no = dispute.member_no AND ending.sequence = dispute.ended_in
+               LEFT JOIN LATERAL (
+                   SELECT min(later.accepted_at) AS ruled_at
+                     FROM ruling JOIN submission AS later USING (hash_set_no, member_no, sequence)
+                    WHERE ruling.hash_set_no = dispute.hash_set_no
+                      AND ruling.hash_id = dispute.hash_id
+                      AND later.log_index > opening.log_index
+               ) AS first_ruling ON true
          WHERE opening.accepted_at < $2
     )
     SELECT hash_set_id AS hash_set, reason,

@@ -30,7 +30,7 @@ from hashshare.crypto.trust_metadata import (
 )
 from hashshare.domain.documents import encode_document
 from hashshare.domain.joining import Recovery, Trust, parse_trust
-from hashshare.domain.registry import Keys
+from hashshare.domain.registry import Keys, Status
 from hashshare.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -42,6 +42,7 @@ from hashshare.errors import (
     NotFoundError,
     RollbackError,
     SignatureInvalidError,
+    SuspendedError,
     UnavailableError,
     VerificationError,
 )
@@ -220,6 +221,14 @@ async def test_a_trust_root_that_is_frozen_is_refused(
         relay.attack = _withhold
         with pytest.raises(FreezeError):
             await keep(relay.profile)
+    async with Client(federation.admin) as admin:
+        for status in (Status.SUSPENDED, Status.ACTIVE):
+            now = datetime.now(UTC)
+            await admin.admin.set_status("acme", status, reason="a question", now=now)
+            if status is Status.SUSPENDED:
+                # Who is refused is told that, and not that something is withheld.
+                with pytest.raises(SuspendedError):
+                    await keep(profile)
     async with run_relay(federation, "beta") as relay:
         relay.attack = _withhold
         with pytest.raises(UnavailableError):

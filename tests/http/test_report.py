@@ -9,8 +9,8 @@ import pytest
 
 from hashshare.client import Client, Profile
 from hashshare.domain.hashes import HashAlgorithm
-from hashshare.domain.policy import Basis, DisputeReason
-from hashshare.domain.records import AssertRecord, DisputeRecord, Record, WithdrawRecord
+from hashshare.domain.policy import Basis, Decision, DisputeReason
+from hashshare.domain.records import AssertRecord, DisputeRecord, Record, RuleRecord, WithdrawRecord
 from hashshare.domain.registry import Role
 from hashshare.domain.statements import Operation
 from hashshare.errors import MalformedError, NotFoundError
@@ -109,6 +109,20 @@ async def test_the_numbers_are_right(busy: Federation) -> None:
     assert behind.behind_ms > 0
     assert lags["csam/all/sha256", "acme"].pulled_at is None
     assert next(s.count for s in made.sizes[::-1] if s.list_name == "csam/all/sha256") == 2
+
+
+async def test_a_dispute_that_was_ruled_on_has_ended(busy: Federation) -> None:
+    """However it was decided; one that comes after is open."""
+    hotline = await busy.join("hotline", (Role.CONTRIBUTOR, Role.READER, Role.REVIEWER))
+    ruling = RuleRecord(hashes(1), Decision.KEEP, "seen")
+    await push(busy, "hotline", [ruling], Operation.RULE)
+    (dispute,) = (await report(busy.admin)).disputes
+    assert (dispute.opened, dispute.ended, dispute.open) == (1, 1, 0)
+    again = DisputeRecord(hashes(1), DisputeReason.ADULT)
+    async with Client(hotline) as client:
+        await client.push("csam", [again], operation=Operation.DISPUTE)
+    (dispute,) = (await report(busy.admin)).disputes
+    assert (dispute.opened, dispute.ended, dispute.open) == (2, 1, 1)
 
 
 async def test_a_report_is_of_its_time(busy: Federation) -> None:

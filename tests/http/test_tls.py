@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from hashshare.cli import server_certificate
+from hashshare.client import Client
 from hashshare.client.session import Session, pinned_context
 from hashshare.crypto.certificates import (
     Authority,
@@ -19,7 +20,7 @@ from hashshare.crypto.certificates import (
     tls_key_to_pem,
 )
 from hashshare.domain.names import MemberId
-from hashshare.errors import NotEnrolledError
+from hashshare.errors import ExpiredError, NotEnrolledError
 from hashshare.wire.members import SelfDocument
 from tests.support.federation import Federation, run_federation
 
@@ -131,6 +132,18 @@ async def test_a_certificate_that_no_member_has_is_not_enough(federation: Federa
     async with Session(federation.server.addresses.api_url, context) as session:
         with pytest.raises(NotEnrolledError):
             await session.get("/v1/self", SelfDocument)
+
+
+async def test_whose_certificate_has_ended_is_told_so(federation: Federation) -> None:
+    """At once, and in words: not that a server cannot be reached, or withholds something."""
+    acme, then = federation.members["acme"], NOW - timedelta(days=400)
+    path = write(federation.folder, coalition_ca(federation), "client", then)
+    path.replace(acme.tls_path)
+    async with Client(acme) as client:
+        with pytest.raises(ExpiredError, match="ask an admin for an invitation"):
+            await client.pull()
+        with pytest.raises(ExpiredError):
+            await client.whoami()
 
 
 async def test_enrolment_asks_for_no_certificate(federation: Federation) -> None:

@@ -96,6 +96,16 @@ async def test_refusals_are_recorded_once_a_minute(federation: Federation) -> No
     assert others.facts == {"times": 4}
 
 
+async def test_to_look_for_a_newer_root_is_no_refusal(federation: Federation) -> None:
+    """Each client asks for the root after the last one; whoever asks for else is noted."""
+    async with Client(federation.members["acme"]) as client:
+        await client.keep_trust()
+        with pytest.raises(NotFoundError):
+            await client.session.request("GET", "/v1/trust/targets/" + "0" * 64 + ".trust.json")
+    (refusal,) = await entries(federation.admin, kind="refusal", member="acme")
+    assert refusal.action == "GET /v1/trust/targets/{name}"
+
+
 async def test_who_is_locked_out_is_known_by_the_certificate(federation: Federation) -> None:
     """Such a refusal comes before anybody asks who it is."""
     beta = federation.members["beta"]
