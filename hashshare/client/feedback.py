@@ -184,7 +184,7 @@ def _to_count(name: str, text: str | None) -> int:
 def _to_wire(row: Row) -> FeedbackOfHash:
     value, counts = row
     return FeedbackOfHash(
-        algorithm=value.algorithm,
+        algorithm=value.algorithm.value,
         hash=value.value.hex(),
         matched=counts.matched,
         false_positive=counts.false_positive,

@@ -19,6 +19,7 @@ from hashshare.http.trail import annotate_act
 from hashshare.wire.feedback import (
     FeedbackCounts,
     FeedbackDone,
+    FeedbackOfHash,
     FeedbackReport,
     FeedbackShown,
     HashFeedback,
@@ -33,10 +34,7 @@ async def post_feedback(request: web.Request) -> web.StreamResponse:
     hash_set = readable_set(request)
     page = await read_document(request, FeedbackReport)
     month = Month.parse(page.month)
-    counts = [
-        (HashValue(row.algorithm, parse_value(row.algorithm, row.hash)), _to_counts(row))
-        for row in page.hashes
-    ]
+    counts = [(_to_value(row), _to_counts(row)) for row in page.hashes]
     # That there was a report, not what of: how much a member matches is its own affair.
     annotate_act(request, month=str(month), named=int(page.named))
     known = await services(request).feedback.report(
@@ -70,6 +68,11 @@ def to_document(shown: Shown) -> FeedbackShown:
         last=str(shown.last),
         **asdict(shown.counts),
     )
+
+
+def _to_value(row: FeedbackOfHash) -> HashValue:
+    algorithm = parse_algorithm(row.algorithm)
+    return HashValue(algorithm, parse_value(algorithm, row.hash))
 
 
 def _to_counts(document: FeedbackCounts) -> Counts:

@@ -27,7 +27,7 @@ class FeedbackCounts(WireDocument):
 class FeedbackOfHash(FeedbackCounts):
     """The counts of one hash, in lower-case hex."""
 
-    algorithm: HashAlgorithm
+    algorithm: Annotated[str, Field(pattern=rf"^({'|'.join(HashAlgorithm)})$")]
     hash: str = Field(max_length=1024)
 
 
