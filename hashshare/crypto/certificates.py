@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hashshare.errors import ExpiredError, KeyUnsafeError, MalformedError
@@ -356,3 +357,29 @@ def _host(host: str) -> x509.GeneralName:
         if not _HOST.fullmatch(host):
             raise MalformedError(f"neither a DNS name nor an address: {host!r:.40}") from error
         return x509.DNSName(host)
+
+
+def to_pkcs12(
+    key: ec.EllipticCurvePrivateKey,
+    certificate: Issued,
+    authorities: Sequence[Issued],
+    *,
+    name: str,
+    password: str,
+) -> bytes:
+    """Return a key and its certificate as browsers import them (RFC 7292), encrypted.
+
+    Args:
+        key: Private.
+        certificate: Of that key.
+        authorities: Go with it.
+        name: Shown by the browser.
+        password: Of the file.
+    """
+    return pkcs12.serialize_key_and_certificates(
+        name.encode(),
+        key,
+        certificate.certificate,
+        [authority.certificate for authority in authorities],
+        serialization.BestAvailableEncryption(password.encode()),
+    )

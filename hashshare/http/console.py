@@ -42,7 +42,11 @@ HEADERS: Final = {
 _MONTH: Final = timedelta(days=30)
 _TRAIL_ROWS: Final = 100
 _FORM_BYTES: Final = 4096
-_STYLES: Final = ("style.css", "console.css")
+_STATIC: Final = {
+    "style.css": "text/css",
+    "console.css": "text/css",
+    "icon.svg": "image/svg+xml",
+}
 
 
 @web.middleware
@@ -197,11 +201,11 @@ async def show_hash(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/console/static/{name}")
 async def static(request: web.Request) -> web.StreamResponse:
-    """Answer with one of our style sheets."""
+    """Answer with one of our style sheets, or the icon."""
     name = request.match_info["name"]
-    if name not in _STYLES:
-        raise MalformedError("there is no such style sheet")
-    return web.Response(text=static_text(name), content_type="text/css")
+    if name not in _STATIC:
+        raise MalformedError("there is no such file")
+    return web.Response(text=static_text(name), content_type=_STATIC[name])
 
 
 async def _read_form(request: web.Request) -> Mapping[str, object]:
