@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hashshare.cli.agreeing import warn_of_agreement
 from hashshare.cli.auditing import audit_fields, audit_text
 from hashshare.cli.options import Json, ProfileOption, load_profile, profile_folder
 from hashshare.cli.output import EXIT_CODES, output, run
@@ -103,6 +104,7 @@ async def _status(profile: Path | None) -> dict[str, Any]:
                     "published_at": None if news is None else news.publication.created_at,
                 }
             )
+        warn_of_agreement(parse_time(me.agreement_until) if me.agreement_until else None)
         left = parse_time(me.certificate.not_after) - datetime.now(UTC)
         if left.days < RENEW_DAYS:
             output.say(f"your certificate ends in {left.days} days: run hashshare renew")
@@ -113,6 +115,7 @@ async def _status(profile: Path | None) -> dict[str, Any]:
             "server": client.profile.api_url,
             "roles": me.roles,
             "status": me.status,
+            "agreement_until": me.agreement_until,
             "contributes_to": me.contributes_to,
             "submissions": me.chain.sequence,
             "certificate_days_left": left.days,

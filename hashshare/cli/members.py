@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from hashshare.cli import agreeing
 from hashshare.cli.options import Json, ProfileOption, load_profile
 from hashshare.cli.output import EXIT_CODES, output, run
 from hashshare.cli.withdrawing import withdraw_all
@@ -127,6 +128,9 @@ def show(name: Name, *, profile: ProfileOption = None, as_json: Json = False) ->
             "submissions": member.chain.sequence,
             "submission_keys": member.submission_keys,
             "waiting_for_approval": member.pending_keys,
+            "agreement_until": member.agreement and member.agreement.until,
+            "agreement_signed_by": member.agreement and member.agreement.signed_by,
+            "agreement_text": member.agreement and member.agreement.text,
         }
     )
     for certificate in member.certificates:
@@ -267,4 +271,5 @@ def register(root: typer.Typer) -> None:
         epilog="Example: hashshare member withdraw-all acme --since 4711 --reason 'key stolen' "
         f"--preview\n\n{EXIT_CODES}"
     )(withdraw_all)
+    agreeing.register(app)
     root.add_typer(app)

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import os
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from hashshare.cli.output import output
 from hashshare.client import Profile
+from hashshare.domain.names import parse_time
+from hashshare.errors import MalformedError
 
 
 def _set_json(value: bool) -> bool:  # as typer calls it
@@ -76,3 +79,18 @@ def split_names(text: str) -> tuple[str, ...]:
 def names_or_none(text: str | None) -> tuple[str, ...] | None:
     """Return what a comma-separated text names; None when it is empty or not given."""
     return split_names(text) if text else None
+
+
+def parse_moment(text: str) -> datetime:
+    """Read a day, which begins at midnight UTC, or a moment.
+
+    Raises:
+        MalformedError: ``text`` is neither.
+    """
+    try:
+        day = date.fromisoformat(text) if len(text) == len("2026-11-23") else None
+    except ValueError as error:
+        raise MalformedError(f"no such day: {text!r:.40}") from error
+    if day is None:
+        return parse_time(text)
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hashshare.cli.agreeing import warn_of_agreement
 from hashshare.cli.options import Json, ProfileOption, SourceOption, load_profile
 from hashshare.cli.output import EXIT_CODES, ExitCode, ending, output, run, shown
 from hashshare.client import Client
@@ -63,6 +64,8 @@ def pull(
             if client.old_since is not None:
                 moment = format_time(client.old_since)
                 output.say(f"warning: witnesses have confirmed nothing since {moment}")
+            agreement = client.agreement
+            warn_of_agreement(agreement.ends if agreement else None)
             if not progress.pulled:
                 output.say("there is nothing to pull yet")
 

@@ -3,18 +3,15 @@
 import json
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
 
-from hashshare.cli.options import Json, ProfileOption, load_profile
+from hashshare.cli.options import Json, ProfileOption, load_profile, parse_moment
 from hashshare.cli.output import EXIT_CODES, ending, output, run
 from hashshare.client import Client
-from hashshare.domain.names import parse_time
 from hashshare.domain.trail import TrailKind
-from hashshare.errors import MalformedError
 from hashshare.pages.render import ReportFormat, render_report
 from hashshare.wire.report import ReportDocument
 from hashshare.wire.trail import TrailEntryDocument
@@ -114,21 +111,6 @@ def _to_text(entry: TrailEntryDocument) -> str:
     line = f"{entry.recorded_at}  {entry.kind:10}  {entry.member or '-':16}  {entry.action}"
     # What admins wrote, such as a reason, must not move the reader's cursor.
     return "".join(c if c.isprintable() else "?" for c in f"{line}{refused}  {facts}".rstrip())
-
-
-def parse_moment(text: str) -> datetime:
-    """Read a day, which begins at midnight UTC, or a moment.
-
-    Raises:
-        MalformedError: ``text`` is neither.
-    """
-    try:
-        day = date.fromisoformat(text) if len(text) == len("2026-11-23") else None
-    except ValueError as error:
-        raise MalformedError(f"no such day: {text!r:.40}") from error
-    if day is None:
-        return parse_time(text)
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def register(root: typer.Typer) -> None:

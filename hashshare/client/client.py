@@ -31,6 +31,7 @@ from hashshare.client.session import Session
 from hashshare.client.sources import Defaults, Reading, read_records
 from hashshare.client.trusting import TRUST_AGE, TrustKeeper
 from hashshare.client.verify import Verifier
+from hashshare.domain.agreements import Agreement
 from hashshare.domain.hashes import HashValue
 from hashshare.domain.names import HashSetId, ListName
 from hashshare.domain.records import Record
@@ -154,6 +155,13 @@ class Client:
         """When witnesses confirmed last what is held, if that is longer ago than it should be."""
         times = (verifier.follower.progress.old_since for verifier in self._sources.verifiers)
         return next((moment for moment in times if moment is not None), None)
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """What this member has accepted, by the registry as far as the log was followed."""
+        registry = self._follower.logbook.position(self.profile.trust).history.registry
+        member = registry and registry.members.get(self.profile.member)
+        return (member.agreement or None) if member else None
 
     @property
     def skipped(self) -> list[Skipped]:

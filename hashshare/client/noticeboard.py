@@ -58,6 +58,7 @@ INSERT_TOLD: Final = """
 class NoticeKind(StrEnum):
     """What a notice is about."""
 
+    AGREEMENT = "agreement"
     ALARM = "alarm"
     APPROVAL = "approval"
     CERTIFICATE = "certificate"

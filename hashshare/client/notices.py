@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import msgspec
+
 from hashshare.client.following import Follower
 from hashshare.client.logbook import Logbook, Position
 from hashshare.client.noticeboard import Notice, Noticeboard, NoticeKind
@@ -19,11 +21,13 @@ from hashshare.client.profile import Profile
 from hashshare.client.session import Session
 from hashshare.domain.history import Logged
 from hashshare.domain.names import HashSetId, ListName, format_time, parse_time
-from hashshare.domain.registry import Role
+from hashshare.domain.registry import Registry, Role
 from hashshare.domain.statements import Operation, Redaction, RegistryStatement, Submission
 from hashshare.errors import VerificationError
 from hashshare.wire.members import MemberDocument, MemberList, SelfDocument
 
+AGREEMENT_DAYS: Final = (30, 7, 1)
+"""So many days before an agreement ends, it is told."""
 CERTIFICATE_DAYS: Final = (21, 7, 1)
 """So many days before a certificate ends, it is told."""
 LAG: Final = timedelta(days=3)
@@ -61,6 +65,9 @@ class Watchman:
         except VerificationError as error:
             self._put([self.alarm(error)])
             raise
+        registry = position.history.registry
+        if registry is not None:
+            self._put(self._agreement_of(registry, self.profile.member))
         me = await self.session.get("/v1/self", SelfDocument)
         if Role.ADMIN in me.roles:
             members = (await self.session.get("/v1/members", MemberList)).members
@@ -105,6 +112,8 @@ class Watchman:
                 yield Notice(name, NoticeKind.APPROVAL, self.clock(), text, data)
             if member.member != self.profile.member:
                 yield from self._certificates_of(member)
+                if position.history.registry is not None:
+                    yield from self._agreement_of(position.history.registry, member.member)
             yield from self._lag_of(member, position)
 
     def _certificates_of(self, member: MemberDocument) -> Iterator[Notice]:
@@ -117,6 +126,22 @@ class Watchman:
                 f"the newest certificate of {member.member}",
                 {"member": member.member},
                 "it has to run hashshare renew",
+            )
+
+    def _agreement_of(self, registry: Registry, member_id: str) -> Iterator[Notice]:
+        member = registry.members.get(member_id)
+        if member is None or isinstance(member.agreement, msgspec.UnsetType):
+            return
+        left = member.agreement.ends - self.clock()
+        days = min((d for d in AGREEMENT_DAYS if left < timedelta(days=d)), default=None)
+        if days is not None:
+            text = f"the agreement of {member_id} ends on {member.agreement.until}: reading stops"
+            yield Notice(
+                f"agreement/{member_id}/{member.agreement.until}/{days}",
+                NoticeKind.AGREEMENT,
+                self.clock(),
+                text,
+                {"member": member_id, "until": member.agreement.until},
             )
 
     def _expiry(

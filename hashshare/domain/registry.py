@@ -13,6 +13,7 @@ import msgspec
 
 from hashshare.crypto.keys import PublicKey
 from hashshare.crypto.policy import Policy, parse_policy
+from hashshare.domain.agreements import Agreement, verify_agreement
 from hashshare.domain.documents import (
     MAX_REGISTRY_BYTES,
     Classification,
@@ -115,6 +116,7 @@ class Member(Document, frozen=True):
         disregarded: Parts of the log in which whatever the member submitted counts for
             nothing: what a thief of its key said, or what it said in error. Ascending.
         key_scopes: Names and bounds of those keys that have some, by key; left out if none has.
+        agreement: The one that it accepted last; left out if none is recorded.
     """
 
     name: Text
@@ -127,6 +129,7 @@ class Member(Document, frozen=True):
     # bytes; this holds for each field that is declared so.
     disregarded: tuple[Span, ...] | msgspec.UnsetType = msgspec.UNSET
     key_scopes: dict[KeyText, KeyScope] | msgspec.UnsetType = msgspec.UNSET
+    agreement: Agreement | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -178,6 +181,7 @@ class Registry(Document, frozen=True):
     Attributes:
         witnesses: Who must have cosigned a checkpoint whose tree has this version in force, as
             the one text of a trust policy; "" demands nobody.
+        agreement_required: Whether members without an agreement read the sandbox only.
     """
 
     coalition: Text
@@ -188,6 +192,7 @@ class Registry(Document, frozen=True):
     witnesses: Annotated[str, msgspec.Meta(max_length=32_768)] = ""
     members: dict[Id, Member] = msgspec.field(default_factory=dict)
     hash_sets: dict[Id, HashSet] = msgspec.field(default_factory=dict)
+    agreement_required: Literal[True] | msgspec.UnsetType = msgspec.UNSET
 
     def member(self, member_id: str) -> Member:
         """Return the member of that id.
@@ -269,6 +274,15 @@ class Registry(Document, frozen=True):
             raise AlreadyExistsError(f"there is a member {member_id!r:.70} already")
         parse_id(member_id, what="member")
         return self._next(members=dict(self.members) | {member_id: member})
+
+    def with_agreement(self, member_id: str, agreement: Agreement) -> "Registry":
+        """Return the next version, in which the member has accepted that."""
+        changed: Member = msgspec.structs.replace(self.member(member_id), agreement=agreement)
+        return self.with_member(member_id, changed)
+
+    def with_agreement_required(self, required: bool) -> "Registry":
+        """Return the next version, in which reading takes an agreement, or does not."""
+        return self._next(agreement_required=required or msgspec.UNSET)
 
     def with_submission_key(
         self,
@@ -428,6 +442,8 @@ def verify_registry(registry: Registry) -> None:
         _verify_sorted(member.roles, "roles")
         _verify_spans(member)
         _verify_key_scopes(member_id, member)
+        if not isinstance(member.agreement, msgspec.UnsetType):
+            verify_agreement(member.agreement)
     for hash_set_id, hash_set in registry.hash_sets.items():
         _verify_hash_set(hash_set_id, hash_set, registry.members)
 

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from aiohttp import web
 
+from hashshare.domain.agreements import verify_reading
 from hashshare.domain.names import HashSetId, ListName
 from hashshare.domain.registry import Role
 from hashshare.errors import MalformedError, NotFoundError, TooLargeError, UnavailableError
@@ -98,11 +99,21 @@ def readable_set(request: web.Request) -> HashSetId:
 
     Raises:
         NotFoundError: There is none, or the peer may not know of it: the same answer.
+        PermissionDeniedError: It might, but its agreement has ended.
     """
     peer, name = request[PEER], request.match_info["hash_set"]
     if not peer.registry.may_read(peer.member, name):
         raise NotFoundError(f"no hash set {name!r:.70}")
+    _verify_agreement(peer, name)
     return HashSetId(name)
+
+
+def _verify_agreement(peer: Peer, hash_set: str) -> None:
+    # Who is on trial has signed nothing yet.
+    if not peer.registry.hash_set(hash_set).sandbox:
+        required = bool(peer.registry.agreement_required)
+        member = peer.registry.member(peer.member)
+        verify_reading(member.agreement, required=required, now=now())
 
 
 def readable_list(request: web.Request) -> ListName:
@@ -110,6 +121,7 @@ def readable_list(request: web.Request) -> ListName:
 
     Raises:
         NotFoundError: There is none, or the peer may not know of it: the same answer.
+        PermissionDeniedError: It might, but its agreement has ended.
         MalformedError: The path names no list.
     """
     peer, info = request[PEER], request.match_info
@@ -117,6 +129,7 @@ def readable_list(request: web.Request) -> ListName:
     readable = peer.registry.may_read(peer.member, name.hash_set)
     if not readable or name not in peer.registry.lists(name.hash_set):
         raise NotFoundError(f"no list {name}")
+    _verify_agreement(peer, name.hash_set)
     return name
 
 

@@ -3,10 +3,12 @@
 from datetime import datetime
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from hashshare import __version__
 from hashshare.crypto.encoding import parse_digest
+from hashshare.domain.agreements import Agreement
 from hashshare.domain.names import MemberId, format_time
 from hashshare.domain.registry import Registry
 from hashshare.domain.scopes import Scope
@@ -24,6 +26,7 @@ from hashshare.service.membership import MemberRecord
 from hashshare.storage.members import CertificateRow, InvitationRow
 from hashshare.wire.members import (
     AdmissionList,
+    AgreementDocument,
     CertificateDocument,
     ChainDocument,
     InvitationDocument,
@@ -63,6 +66,7 @@ async def get_self(request: web.Request) -> web.StreamResponse:
         lists=[str(name) for s in readable for name in registry.lists(s)],
         contributes_to=[s for s in sorted(peer.coalition.hash_sets) if peer.may_contribute(s)],
         server_version=__version__,
+        agreement_until=member.agreement.until if member.agreement else None,
     )
     return answer(document)
 
@@ -200,6 +204,12 @@ def _to_invitation(row: InvitationRow) -> InvitationDocument:
     )
 
 
+def _to_agreement(agreement: Agreement | msgspec.UnsetType) -> AgreementDocument | None:
+    if isinstance(agreement, msgspec.UnsetType):
+        return None
+    return AgreementDocument(**msgspec.structs.asdict(agreement))
+
+
 def _to_member(member_id: str, registry: Registry, record: MemberRecord) -> MemberDocument:
     member = registry.member(member_id)
     return MemberDocument(
@@ -225,6 +235,7 @@ def _to_member(member_id: str, registry: Registry, record: MemberRecord) -> Memb
             for row in record.pulls
         ],
         chain=ChainDocument(sequence=record.chain.sequence, last_id=record.chain.last_id),
+        agreement=_to_agreement(member.agreement),
     )
 
 

@@ -45,6 +45,7 @@ class SelfDocument(WireDocument):
     lists: list[str]
     contributes_to: list[Id]
     server_version: str
+    agreement_until: str | None = None
 
 
 class RegistryDocument(WireDocument):
@@ -214,6 +215,15 @@ class PendingScope(WireDocument):
     hash_sets: list[Id] | None = None
 
 
+class AgreementDocument(WireDocument):
+    """What a member has accepted: the SHA-256 of the text, who signed, and when reading stops."""
+
+    text: Digest
+    signed_by: str
+    signed_at: str
+    until: str
+
+
 class MemberDocument(WireDocument):
     """A member as admins see it."""
 
@@ -228,6 +238,7 @@ class MemberDocument(WireDocument):
     certificates: list[CertificateDocument]
     pulls: list[PullDocument]
     chain: ChainDocument
+    agreement: AgreementDocument | None = None
 
 
 class MemberList(WireDocument):
