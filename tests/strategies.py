@@ -118,6 +118,7 @@ views = st.builds(
     | st.dictionaries(st.sampled_from(MEMBERS), st.integers(2, 3), min_size=1),
     excluded_classifications=st.just(msgspec.UNSET)
     | st.sampled_from(CLASSIFICATIONS).map(lambda one: (one,)),
+    released_to=st.just(msgspec.UNSET) | st.just(("DE", "FR")),
     excluded_sources=st.just(msgspec.UNSET) | st.sampled_from(MEMBERS).map(lambda one: (one,)),
 )
 

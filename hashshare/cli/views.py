@@ -1,8 +1,9 @@
 """Commands on the views of hash sets."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -26,6 +27,9 @@ from hashshare.errors import AlreadyExistsError, MalformedError, NotFoundError
 views = typer.Typer(
     name="view", help="Create and change the views of a hash set.", no_args_is_help=True
 )
+
+
+_COUNTRY: Final = re.compile(r"[A-Z]{2}")
 
 
 class CountedBasisName(StrEnum):
@@ -62,6 +66,13 @@ ExcludedClassifications = Annotated[
     str | None, typer.Option(help="These do not count, comma-separated.")
 ]
 ExcludedSources = Annotated[str | None, typer.Option(help="These members do not count.")]
+ReleasedTo = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CC,...",
+        help="Only members of these countries read it, and admins, auditors.",
+    ),
+]
 ShowMembers = Annotated[
     bool | None,
     typer.Option("--show-members/--no-show-members", help="Whether entries name members."),
@@ -85,6 +96,7 @@ def create_view(
     weights: Weights = None,
     excluded_classifications: ExcludedClassifications = None,
     excluded_sources: ExcludedSources = None,
+    released_to: ReleasedTo = None,
     replace: Annotated[bool, typer.Option("--replace", help="Change a view that exists.")] = False,
     preview: PreviewOption = False,
     profile: ProfileOption = None,
@@ -93,12 +105,13 @@ def create_view(
     """Create a view, or make it anew with --replace; published within a second or two.
 
     What is not named is: quorum 1 of members, basis reviewed, dispute limit 1, all
-    classifications, sources and media count, members are shown.
+    classifications, sources and media count, members are shown, and every reader of the hash set
+    reads it.
     """
     with ending():
         given = _given(
             quorum, quorum_of, basis, dispute_limit, classifications, sources, media, show_members
-        ) | _given_later(weights, excluded_classifications, excluded_sources)
+        ) | _given_later(weights, excluded_classifications, excluded_sources, released_to)
         hash_set, view_id = _parse_view(name)
 
         def change(registry: Registry) -> Registry:
@@ -127,6 +140,7 @@ def set_view(
     weights: Weights = None,
     excluded_classifications: ExcludedClassifications = None,
     excluded_sources: ExcludedSources = None,
+    released_to: ReleasedTo = None,
     preview: PreviewOption = False,
     profile: ProfileOption = None,
     as_json: Json = False,
@@ -135,7 +149,7 @@ def set_view(
     with ending():
         given = _given(
             quorum, quorum_of, basis, dispute_limit, classifications, sources, media, show_members
-        ) | _given_later(weights, excluded_classifications, excluded_sources)
+        ) | _given_later(weights, excluded_classifications, excluded_sources, released_to)
         put_into_force(_changing(name, given), reason=f"set view {name}", what={"view": name},
                        preview=preview, profile=profile)  # fmt: skip
 
@@ -159,6 +173,7 @@ def preview_view(
     weights: Weights = None,
     excluded_classifications: ExcludedClassifications = None,
     excluded_sources: ExcludedSources = None,
+    released_to: ReleasedTo = None,
     changes: Annotated[int, typer.Option(help="So many changes of each list are shown.")] = 10,
     output_path: Annotated[
         Path | None,
@@ -171,7 +186,7 @@ def preview_view(
     with ending():
         given = _given(
             quorum, quorum_of, basis, dispute_limit, classifications, sources, media, show_members
-        ) | _given_later(weights, excluded_classifications, excluded_sources)
+        ) | _given_later(weights, excluded_classifications, excluded_sources, released_to)
         show_preview(_changing(name, given), profile=profile, changes=changes, path=output_path)
 
 
@@ -255,7 +270,7 @@ def _given(
 
 
 def _given_later(
-    weights: str | None, classifications: str | None, sources: str | None
+    weights: str | None, classifications: str | None, sources: str | None, released_to: str | None
 ) -> dict[str, Any]:
     """Return the fields that are left out when they say nothing, as far as they were named."""
     fields: dict[str, Any] = {}
@@ -265,7 +280,19 @@ def _given_later(
         fields["excluded_classifications"] = names_or_none(classifications) or msgspec.UNSET
     if sources is not None:
         fields["excluded_sources"] = names_or_none(sources) or msgspec.UNSET
+    if released_to is not None:
+        fields["released_to"] = _parse_countries(released_to) or msgspec.UNSET
     return fields
+
+
+def _parse_countries(text: str) -> tuple[str, ...]:
+    countries = split_names(text)
+    for country in countries:
+        if not _COUNTRY.fullmatch(country):
+            raise MalformedError(
+                f"a country is written in two capital letters, such as FR, not {country!r:.40}"
+            )
+    return countries
 
 
 def _parse_weights(text: str) -> dict[str, int]:

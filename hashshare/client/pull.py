@@ -23,7 +23,7 @@ from hashshare.client.download import (
 from hashshare.client.profile import Profile
 from hashshare.client.session import Session
 from hashshare.client.verify import News, Verifier
-from hashshare.domain.names import HashSetId, ListName, ViewId
+from hashshare.domain.names import HashSetId, ListName
 from hashshare.domain.statements import PublishedList
 from hashshare.domain.trust import AcceptedPublication
 from hashshare.errors import (
@@ -176,9 +176,10 @@ class Puller:
 
     async def _offers(self, news: News, names: list[ListName] | None) -> list[Offer]:
         publication = news.accepted.publication
+        # A view that was added or deleted since is not in it; one that is not released to this
+        # member is not asked for.
         wanted = names or [
-            ListName(HashSetId(publication.hash_set), ViewId(published.view), published.algorithm)
-            for published in publication.lists
+            name for name in news.lists if publication.find(name.view, name.algorithm)
         ]
         targets = [(name, _require(news.accepted, name)) for name in wanted]
         return [Offer(*one, await self._find_snapshot(*one)) for one in targets]

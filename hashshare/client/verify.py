@@ -14,8 +14,9 @@ from hashshare.client.session import Session
 from hashshare.crypto.envelope import parse_envelope
 from hashshare.domain.documents import decode_document
 from hashshare.domain.history import History
-from hashshare.domain.names import HashSetId
+from hashshare.domain.names import HashSetId, ListName
 from hashshare.domain.registry import Registry
+from hashshare.domain.release import readable_lists
 from hashshare.domain.statements import Publication, id_of
 from hashshare.domain.trust import AcceptedPublication, verify_progress
 from hashshare.errors import EquivocationError, NotFoundError, VerificationError
@@ -32,10 +33,12 @@ class News:
 
     Attributes:
         envelope: The publication's leaf.
+        lists: Of the hash set those that this member may read, by the registry in force.
     """
 
     accepted: AcceptedPublication
     envelope: bytes
+    lists: tuple[ListName, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,8 @@ class Verifier:
             self.follower.progress.is_fork_proven = True
             self.follower.keep_fork(error, leaves=[envelope])
             raise
-        return News(accepted, envelope)
+        lists = readable_lists(registry, self.profile.member, hash_set)
+        return News(accepted, envelope, tuple(lists))
 
     async def history(self) -> History:
         """Return all that the log says until now, verified; see ``Follower.follow``."""

@@ -61,6 +61,9 @@ class QuorumOf(StrEnum):
     JURISDICTIONS = "jurisdictions"
 
 
+Jurisdiction = Annotated[str, msgspec.Meta(pattern=r"\A[A-Z]{2}\Z")]
+"""ISO 3166 code of a country."""
+
 Weight = Annotated[int, msgspec.Meta(ge=2, le=1000)]
 
 
@@ -80,6 +83,7 @@ class View(Document, frozen=True):
             members, others' 1.
         excluded_classifications: These do not count.
         excluded_sources: These members' assertions do not count.
+        released_to: Only members of these jurisdictions read it; see ``domain.release``.
     """
 
     quorum: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
@@ -94,6 +98,7 @@ class View(Document, frozen=True):
     weights: dict[Id, Weight] | msgspec.UnsetType = msgspec.UNSET
     excluded_classifications: tuple[Classification, ...] | msgspec.UnsetType = msgspec.UNSET
     excluded_sources: tuple[Id, ...] | msgspec.UnsetType = msgspec.UNSET
+    released_to: tuple[Jurisdiction, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def weighted(self) -> dict[str, int]:
@@ -105,6 +110,11 @@ class View(Document, frozen=True):
         """The members whose assertions do not count."""
         excluded = self.excluded_sources
         return () if isinstance(excluded, msgspec.UnsetType) else excluded
+
+    @property
+    def jurisdictions(self) -> tuple[str, ...] | None:
+        """Those to which it is released; None for all, and for members of none."""
+        return None if isinstance(self.released_to, msgspec.UnsetType) else self.released_to
 
     @property
     def left_out(self) -> tuple[str, ...]:

@@ -603,6 +603,7 @@ def _verify_hash_set(hash_set_id: str, hash_set: HashSet, members: Mapping[str, 
         named += [view.sources or (), view.unheard, tuple(sorted(view.weighted))]
         _verify_written(view)
         _verify_sorted(view.left_out, "classifications")
+        _verify_sorted(view.jurisdictions or (), "jurisdictions")
         _verify_sorted(view.sources or (), "sources")
         _verify_sorted(view.media or (), "media")
         _verify_sorted(view.classifications or (), "classifications")
@@ -618,9 +619,14 @@ def _verify_hash_set(hash_set_id: str, hash_set: HashSet, members: Mapping[str, 
 
 def _verify_written(view: View) -> None:
     """Refuse what says nothing: it would be a second spelling of what is left out."""
-    for written in (view.weights, view.excluded_classifications, view.excluded_sources):
+    for written in (
+        view.weights,
+        view.excluded_classifications,
+        view.excluded_sources,
+        view.released_to,
+    ):
         if not isinstance(written, msgspec.UnsetType) and not written:
-            raise MalformedError("what excludes or weighs nothing is not written")
+            raise MalformedError("what excludes, weighs or releases nothing is not written")
 
 
 def _verify_sorted(values: tuple[str, ...], what: str) -> None:

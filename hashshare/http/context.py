@@ -12,6 +12,7 @@ from aiohttp import web
 from hashshare.domain.agreements import verify_reading
 from hashshare.domain.names import HashSetId, ListName
 from hashshare.domain.registry import Role
+from hashshare.domain.release import may_read_list
 from hashshare.errors import MalformedError, NotFoundError, TooLargeError, UnavailableError
 from hashshare.service.batches import BatchService
 from hashshare.service.cases import CaseService
@@ -126,8 +127,7 @@ def readable_list(request: web.Request) -> ListName:
     """
     peer, info = request[PEER], request.match_info
     name = ListName.parse(f"{info['hash_set']}/{info['view']}/{info['algorithm']}")
-    readable = peer.registry.may_read(peer.member, name.hash_set)
-    if not readable or name not in peer.registry.lists(name.hash_set):
+    if not may_read_list(peer.registry, peer.member, name):
         raise NotFoundError(f"no list {name}")
     _verify_agreement(peer, name.hash_set)
     return name

@@ -7,6 +7,7 @@ from aiohttp import web
 from hashshare.domain.changes import Version, parse_number, parse_version
 from hashshare.domain.hashes import HashValue, parse_algorithm, parse_value
 from hashshare.domain.names import HashSetId, format_time
+from hashshare.domain.release import readable_lists, readable_views
 from hashshare.errors import MalformedError, NotFoundError
 from hashshare.http.context import (
     IMMUTABLE,
@@ -199,8 +200,8 @@ def _to_hash_set(request: web.Request, hash_set_id: HashSetId) -> HashSetDocumen
         title=hash_set.title,
         algorithms=list(map(str, hash_set.algorithms)),
         classifications=list(hash_set.classifications),
-        views=sorted(hash_set.views),
-        lists=[str(name) for name in peer.registry.lists(hash_set_id)],
+        views=readable_views(peer.registry, peer.member, hash_set_id),
+        lists=[str(n) for n in readable_lists(peer.registry, peer.member, hash_set_id)],
         version=services(request).pull.latest_version(hash_set_id, reader=peer),
     )
 

@@ -11,6 +11,7 @@ from hashshare.crypto.encoding import parse_digest
 from hashshare.domain.agreements import Agreement
 from hashshare.domain.names import MemberId, format_time
 from hashshare.domain.registry import Registry
+from hashshare.domain.release import readable_lists
 from hashshare.domain.scopes import Scope
 from hashshare.http.context import (
     ADDRESSES,
@@ -63,7 +64,7 @@ async def get_self(request: web.Request) -> web.StreamResponse:
         status=member.status.value,
         certificate=to_certificate(peer.certificate),
         chain=ChainDocument(sequence=chain.sequence, last_id=chain.last_id),
-        lists=[str(name) for s in readable for name in registry.lists(s)],
+        lists=[str(n) for s in readable for n in readable_lists(registry, peer.member, s)],
         contributes_to=[s for s in sorted(peer.coalition.hash_sets) if peer.may_contribute(s)],
         server_version=__version__,
         agreement_until=member.agreement.until if member.agreement else None,

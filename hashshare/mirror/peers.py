@@ -16,6 +16,7 @@ from aiohttp import web
 from hashshare.crypto.certificates import Issued
 from hashshare.domain.names import HashSetId, ListName, MemberId
 from hashshare.domain.registry import Role, Status
+from hashshare.domain.release import may_read_list
 from hashshare.errors import (
     ExpiredError,
     MalformedError,
@@ -80,7 +81,8 @@ class Doorkeeper:
             MalformedError: The path names no list.
         """
         name = readable_list(request)
-        self._verify_mirrored(request, name.hash_set)
+        if not may_read_list(request[PEER].registry, self.operator, name):
+            raise NotFoundError(f"no list {name}")
         return name
 
     def set_of(self, request: web.Request) -> HashSetId:

@@ -14,6 +14,7 @@ from hashshare.crypto.encoding import parse_digest
 from hashshare.crypto.tiles import TILE_WIDTH, encode_entries, parse_tile_path
 from hashshare.domain.changes import parse_number, parse_version
 from hashshare.domain.names import HashSetId, MemberId
+from hashshare.domain.release import may_read_list, readable_lists
 from hashshare.errors import MalformedError, NotFoundError, UnavailableError, VersionNotFoundError
 from hashshare.http.context import (
     IMMUTABLE,
@@ -335,15 +336,20 @@ def _to_registry(kept: KeptRegistry) -> RegistryDocument:
 
 
 def _to_hash_set(request: web.Request, hash_set_id: HashSetId) -> HashSetDocument:
-    registry = request[PEER].registry
+    registry, operator = request[PEER].registry, request.app[DOORKEEPER].operator
     hash_set = registry.hash_set(hash_set_id)
+    lists = [
+        name
+        for name in readable_lists(registry, request[PEER].member, hash_set_id)
+        if may_read_list(registry, operator, name)
+    ]
     return HashSetDocument(
         hash_set=hash_set_id,
         title=hash_set.title,
         algorithms=list(map(str, hash_set.algorithms)),
         classifications=list(hash_set.classifications),
-        views=sorted(hash_set.views),
-        lists=[str(name) for name in registry.lists(hash_set_id)],
+        views=sorted({str(name.view) for name in lists}),
+        lists=list(map(str, lists)),
         version=request.app[ARCHIVE].last_version(hash_set_id),
     )
 

@@ -31,6 +31,7 @@ from hashshare.domain.documents import decode_document
 from hashshare.domain.history import History, named_documents
 from hashshare.domain.names import HashSetId, ListName
 from hashshare.domain.registry import Role
+from hashshare.domain.release import readable_lists
 from hashshare.domain.statements import Publication, id_of
 from hashshare.domain.trust import AcceptedPublication
 from hashshare.errors import (
@@ -247,19 +248,22 @@ class Mirror:
         latest = history.publications[hash_set].publication.version
         first = latest if held is None else held.publication.version + 1
         for version in range(first, latest + 1):
-            news = self._news_of(hash_set, version, history.size)
+            news = self._news_of(hash_set, version, history)
             await Puller(verifier).reach(news, PullProgress(), keep=self._keep)
         await asyncio.to_thread(self._write_snapshots, hash_set)
         return latest
 
-    def _news_of(self, hash_set: HashSetId, version: int, size: int) -> News:
-        found = self.archive.find_publication(hash_set, version, size=size)
+    def _news_of(self, hash_set: HashSetId, version: int, history: History) -> News:
+        found = self.archive.find_publication(hash_set, version, size=history.size)
         if found is None:
             raise NotFoundError(f"version {version} of {hash_set} is not in the log")
         index, leaf = found
         envelope = parse_envelope(leaf)
         publication = decode_document(envelope.payload, Publication)
-        return News(AcceptedPublication(publication, id_of(envelope), index), leaf)
+        registry = history.registry
+        lists = [] if registry is None else readable_lists(registry, self.profile.member, hash_set)
+        accepted = AcceptedPublication(publication, id_of(envelope), index)
+        return News(accepted, leaf, tuple(lists))
 
     def _keep(self, downloads: Sequence[Download]) -> None:
         shelf = Shelf(self.folder / "deltas")

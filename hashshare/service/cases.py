@@ -10,6 +10,7 @@ from typing import Final
 
 from hashshare.domain.names import HashSetId, MemberId
 from hashshare.domain.registry import Registry, Role, covers
+from hashshare.domain.release import reads_all_views
 from hashshare.errors import NotFoundError, PermissionDeniedError
 from hashshare.service.pull import Reader
 from hashshare.storage.cases import Asking, CaseRepository, CaseRow, ConfirmationRow, DisputedHash
@@ -42,8 +43,8 @@ class CaseService:
     async def list_cases(self, reader: Reader, *, after: int = -1) -> list[Case]:
         """Return up to 100 open cases that concern a member, oldest first.
 
-        Reviewers, admins and auditors are concerned by all of the hash sets that they may
-        read; others by those in which they dispute something, or something that they assert
+        Reviewers, admins and auditors are concerned by all of the hash sets whose views they may
+        all read; others by those in which they dispute something, or something that they assert
         is disputed.
         """
         asking = _asking(reader)
@@ -109,7 +110,11 @@ def _asking(reader: Reader) -> Asking:
     registry, member = reader.registry, reader.member
     readable = registry.readable_sets(member)
     is_auditor = Role.AUDITOR in registry.member(member).roles
-    reviewed = [s for s in readable if is_auditor or registry.may_rule(member, s)]
+    reviewed = [
+        s
+        for s in readable
+        if (is_auditor or registry.may_rule(member, s)) and reads_all_views(registry, member, s)
+    ]
     return Asking(member, readable, reviewed)
 
 

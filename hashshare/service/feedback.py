@@ -8,6 +8,7 @@ from datetime import date, datetime
 from hashshare.domain.feedback import Counts, Month, Reported, Shown, shown_of
 from hashshare.domain.hashes import HashValue
 from hashshare.domain.names import HashSetId
+from hashshare.domain.release import reads_all_views
 from hashshare.errors import MalformedError, NotFoundError
 from hashshare.service.pull import PullService, Reader, sees_statements
 from hashshare.storage.database import Connection, Pool, snapshot, transaction
@@ -53,7 +54,8 @@ class FeedbackService:
                 await repository.replace_total(hash_set, reader.member, month, total, named=named)
             known = await repository.replace(hash_set, reader.member, month, counts, named=named)
         # Whoever may not see what others said is not told either by which hashes are known.
-        return known if sees_statements(hash_set, reader) else None
+        sees_all = reads_all_views(reader.registry, reader.member, hash_set)
+        return known if sees_all and sees_statements(hash_set, reader) else None
 
     async def read(
         self, hash_set: HashSetId, value: HashValue, *, reader: Reader, now: datetime

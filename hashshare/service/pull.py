@@ -15,11 +15,13 @@ from hashshare.domain.changes import Version
 from hashshare.domain.hashes import HashValue
 from hashshare.domain.names import HashSetId, ListName, MemberId
 from hashshare.domain.registry import Registry, Role
+from hashshare.domain.release import may_read_list, readable_lists, reads_all_views
 from hashshare.errors import ConflictError, NotFoundError, VersionNotFoundError
 from hashshare.replica import BucketProof, Replica
 from hashshare.service.deltas import DeltaSource
 from hashshare.service.guard import Guard
 from hashshare.service.news import News
+from hashshare.service.retraction import read_steps
 from hashshare.service.snapshots import read_due
 from hashshare.storage.blobs import BlobKind, Blobs
 from hashshare.storage.database import Pool, snapshot
@@ -213,7 +215,8 @@ class PullService:
         """Return all that was ever said of a hash, oldest first, with its signed envelopes.
 
         Record ids are for the member that gave them, admins and auditors. Where no view
-        shows who asserts a hash, neither does this: others see their own statements only.
+        shows who asserts a hash, neither does this: others see their own statements only. Nor
+        does a member that may not read all views see more, of a hash that was in none of its lists.
 
         Raises:
             NotFoundError: No such hash set or hash, or ``reader`` may not know of it.
@@ -223,7 +226,9 @@ class PullService:
             statements = await ProvenanceRepository(connection).read(hash_set, value)
         roles = reader.registry.member(reader.member).roles
         if Role.ADMIN not in roles and Role.AUDITOR not in roles:
-            shown = sees_statements(hash_set, reader)
+            shown = sees_statements(hash_set, reader) and await self._may_know(
+                hash_set, value, reader
+            )
             statements = [
                 statement if statement.member == reader.member else replace(statement, record="")
                 for statement in statements
@@ -232,6 +237,19 @@ class PullService:
         if not statements:
             raise NotFoundError(f"nothing is known of this hash in {hash_set!r:.70}")
         return statements
+
+    async def _may_know(self, hash_set: HashSetId, value: HashValue, reader: Reader) -> bool:
+        """Return whether a hash is, or was, in a list that is released to a reader."""
+        if reads_all_views(reader.registry, reader.member, hash_set):
+            return True
+        async with snapshot(self.pool) as connection:
+            publications = PublicationRepository(connection)
+            for name in readable_lists(reader.registry, reader.member, hash_set):
+                if name.algorithm is value.algorithm and await read_steps(
+                    publications, name, value
+                ):
+                    return True
+        return False
 
     async def _read_bundle(self, hash_set: HashSetId, version: Version) -> PublicationBundle:
         async with snapshot(self.pool) as connection:
@@ -275,6 +293,5 @@ def _verify_readable(hash_set: HashSetId, reader: Reader) -> None:
 
 
 def _verify_list(name: ListName, reader: Reader) -> None:
-    readable = reader.registry.may_read(reader.member, name.hash_set)
-    if not readable or name not in reader.registry.lists(name.hash_set):
+    if not may_read_list(reader.registry, reader.member, name):
         raise NotFoundError(f"no list {str(name)!r:.160}")

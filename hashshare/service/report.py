@@ -8,6 +8,7 @@ from typing import Final
 
 from hashshare.domain.names import HashSetId, ListName, format_time
 from hashshare.domain.registry import Registry, Status
+from hashshare.domain.release import may_read_list
 from hashshare.domain.sandbox import SANDBOX
 from hashshare.errors import MalformedError
 from hashshare.service.feedback import read_report_feedback
@@ -103,9 +104,7 @@ def to_lags(registry: Registry, rows: list[LagRow]) -> Iterator[ReportLag]:
     known = {(row.member, row.list_name): row for row in rows}
     for name in all_lists(registry):
         for member_id, member in sorted(registry.members.items()):
-            if member.status is not Status.ACTIVE or not registry.may_read(
-                member_id, name.hash_set
-            ):
+            if member.status is not Status.ACTIVE or not may_read_list(registry, member_id, name):
                 continue
             row = known.get((member_id, str(name)))
             if row is None and name.hash_set == SANDBOX:

@@ -69,7 +69,7 @@ class RetractionService:
             pulls = await MembersRepository(connection).read_pulls()
             for name in registry.lists(hash_set):
                 if name.algorithm is value.algorithm:
-                    steps = await _read_steps(publications, name, value)
+                    steps = await read_steps(publications, name, value)
                     if steps:
                         found.append(_to_presence(name, steps, pulls))
         if not found:
@@ -77,7 +77,7 @@ class RetractionService:
         return found
 
 
-async def _read_steps(
+async def read_steps(
     publications: PublicationRepository, name: ListName, value: HashValue
 ) -> list[tuple[Version, bool]]:
     """Return the versions that changed the entry, each with whether it is there from then on."""
