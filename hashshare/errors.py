@@ -114,6 +114,10 @@ class KeyMisuseError(VerificationError):
     """A key of this member signed what this member knows nothing of: the key may be stolen."""
 
 
+class SignaturesMissingError(HashshareError):
+    """More of those who govern must sign this before it is in force."""
+
+
 class QuorumMissingError(VerificationError):
     """Fewer witnesses than the trust policy demands have cosigned the checkpoint."""
 

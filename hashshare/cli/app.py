@@ -27,6 +27,7 @@ _MODULES: Final = {
     "feedback": {"feedback"},
     "auditing": {"checkpoint", "compare", "audit", "redact", "start-over", "chain"},
     "witnessing": {"witness"},
+    "governing": {"governance"},
     "rotating": {"rotate"},
     "trusting": {"trust"},
     "reporting": {"trail", "report"},

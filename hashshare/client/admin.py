@@ -10,6 +10,13 @@ import msgspec
 
 from hashshare.client.preview import fetch_preview
 from hashshare.client.profile import Profile
+from hashshare.client.proposal import (
+    Proposal,
+    RegistryProposal,
+    keep_proposal,
+    redaction_proposal,
+    registry_proposal,
+)
 from hashshare.client.selecting import Selection, select_spans
 from hashshare.client.session import Session
 from hashshare.client.trail import fetch_trail
@@ -21,7 +28,7 @@ from hashshare.domain.documents import decode_document, encode_document
 from hashshare.domain.hashes import HashValue
 from hashshare.domain.names import format_time
 from hashshare.domain.policy import View
-from hashshare.domain.registry import HashSet, KeyScope, Member, Registry, Span, Status
+from hashshare.domain.registry import HashSet, Keys, KeyScope, Member, Registry, Span, Status
 from hashshare.domain.statements import (
     REDACTION_TYPE,
     SUBMISSION_TYPE,
@@ -64,12 +71,18 @@ class Admin:
         """Return the registry in force, each version signed by those whom the log names."""
         return await self.verifier.registry()
 
+    def governance_after(self, registry: Registry) -> Keys:
+        """Return whose signatures the version after ``registry`` needs."""
+        recovered = self.profile.trust.governing(registry.version + 1)
+        return (recovered or registry).governance
+
     async def edit(self, edit: Edit, *, reason: str, now: datetime) -> RegistryAppended | None:
         """Change the registry; None when the edit changes nothing.
 
         Raises:
             NotFoundError: The profile has no governance key, or the edit names nothing.
             MalformedError: The registry would contradict itself.
+            SignaturesMissingError: Others must sign it, too; it waits in a file of the profile.
             UnavailableError: Others keep changing it.
         """
         key = self.profile.governance_key()
@@ -82,6 +95,10 @@ class Admin:
                 changed, [key], reason=reason, created_at=format_time(now)
             )
             request = RegistryRequest(document=document, envelope=envelope)
+            governance = self.governance_after(current)
+            proposal = registry_proposal(request, current, governance)
+            if proposal.missing:
+                raise keep_proposal(self.profile, proposal)
             try:
                 return await self.session.send("POST", "/v1/registry", request, RegistryAppended)
             except RegistryConflictError:
@@ -103,6 +120,18 @@ class Admin:
         """
         async for line in fetch_preview(self.session, edit(await self.registry()), most=most):
             yield line
+
+    async def send(self, proposal: Proposal) -> RegistryAppended | RedactionDocument:
+        """Put a proposal into force that enough have signed.
+
+        Raises:
+            RegistryConflictError: The registry has moved on.
+            SignatureInvalidError: Too few have signed it.
+        """
+        send, data = self.session.send, proposal.encode()
+        if isinstance(proposal, RegistryProposal):
+            return await send("POST", "/v1/registry", data, RegistryAppended)
+        return await send("POST", "/v1/redactions", data, RedactionDocument)
 
     async def put_member(
         self, member_id: str, member: Member, *, new: bool, now: datetime
@@ -271,6 +300,7 @@ class Admin:
         Raises:
             NotFoundError: There is no submission at that leaf.
             ConflictError: Something of it is in force; it must be withdrawn first.
+            SignaturesMissingError: Others must sign it, too; it waits in a file of the profile.
         """
         _, leaf = await self.session.request("GET", f"/v1/log/entries/{log_index}")
         submission = parse_envelope(leaf)
@@ -285,6 +315,9 @@ class Admin:
         )
         key = self.profile.governance_key()
         envelope = seal(encode_document(redaction), REDACTION_TYPE, [key]).encode()
+        proposal = redaction_proposal(envelope, (await self.registry()).governance)
+        if proposal.missing:
+            raise keep_proposal(self.profile, proposal)
         return await self.session.send("POST", "/v1/redactions", envelope, RedactionDocument)
 
     async def put_hash_set(

@@ -69,6 +69,13 @@ def seal(payload: bytes, payload_type: str, keys: Sequence[PrivateKey]) -> Envel
     return Envelope(payload_type, payload, tuple(Signature(*s) for s in sorted(signatures.items())))
 
 
+def with_signature(envelope: Envelope, key_id: str, value: bytes) -> Envelope:
+    """Return the envelope with a signature more, in place of an earlier one by that key."""
+    others = [s for s in envelope.signatures if s.key_id != key_id]
+    signatures = sorted([*others, Signature(key_id, value)], key=lambda s: s.key_id)
+    return Envelope(envelope.payload_type, envelope.payload, tuple(signatures))
+
+
 def parse_envelope(data: bytes) -> Envelope:
     """Return the envelope whose one byte form is ``data``; nothing in it is verified.
 

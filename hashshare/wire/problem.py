@@ -55,6 +55,7 @@ _STATUSES: Final[dict[type[HashshareError], HTTPStatus]] = {
     errors.OmissionError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.KeyMisuseError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.QuorumMissingError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.SignaturesMissingError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.FreezeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.MixAndMatchError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ExpiredError: HTTPStatus.FORBIDDEN,
