@@ -4,6 +4,7 @@ Whatever comes from members is text to the templates, which escape it. Hash valu
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -42,6 +43,7 @@ HEADERS: Final = {
 _MONTH: Final = timedelta(days=30)
 _TRAIL_ROWS: Final = 100
 _FORM_BYTES: Final = 4096
+_NO_BOUND: Final = 2**53
 _STATIC: Final = {
     "style.css": "text/css",
     "console.css": "text/css",
@@ -125,6 +127,29 @@ async def log(request: web.Request) -> web.StreamResponse:
     note = (await found.witnessing.checkpoint(size)).decode()
     audits = await found.witnessing.audits()
     return _page(request, "log.html", note=note, audits=audits, size=size)
+
+
+@routes.get("/console/submissions")
+async def submissions(request: web.Request) -> web.StreamResponse:
+    """Show the newest submissions, of all members or of one, and when they were published."""
+    peer, query = _visitor(request), request.query
+    member, before = query.get("member", ""), query.get("before", "")
+    rows = await services(request).submit.list_newest(
+        peer.registry.readable_sets(peer.member),
+        member,
+        below=parse_number(before) if before else _NO_BOUND,
+        limit=_TRAIL_ROWS,
+    )
+    older = rows[-1].log_index if len(rows) == _TRAIL_ROWS else 0
+    found = [
+        asdict(row)
+        | {
+            "accepted_at": format_time(row.accepted_at),
+            "published_at": row.published_at and format_time(row.published_at),
+        }
+        for row in rows
+    ]
+    return _page(request, "submissions.html", submissions=found, member=member, older=older)
 
 
 @routes.get("/console/trail")

@@ -1,6 +1,7 @@
 """Submissions: from a member's signed envelope and its batch to a receipt."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,7 +11,7 @@ import structlog
 
 from hashshare.crypto.envelope import Envelope, parse_envelope
 from hashshare.domain.documents import decode_document
-from hashshare.domain.names import MemberId
+from hashshare.domain.names import HashSetId, MemberId
 from hashshare.domain.registry import DisputeBound, Registry
 from hashshare.domain.scopes import Scope
 from hashshare.domain.statements import (
@@ -41,6 +42,7 @@ from hashshare.storage.submissions import (
     AcceptedSubmission,
     SubmissionCounts,
     SubmissionRepository,
+    SubmissionRow,
     to_accepted,
 )
 from hashshare.storage.trail import TrailRepository
@@ -163,6 +165,14 @@ class SubmitService:
         """Return up to 100 submissions of a member above log index ``after``, oldest first."""
         async with snapshot(self.pool) as connection:
             return await SubmissionRepository(connection).read_page(member, after=after, limit=PAGE)
+
+    async def list_newest(
+        self, hash_sets: Sequence[HashSetId], member: str, *, below: int, limit: int
+    ) -> list[SubmissionRow]:
+        """Return submissions to these hash sets, newest first; of all members if "" is given."""
+        async with snapshot(self.pool) as connection:
+            repository = SubmissionRepository(connection)
+            return await repository.read_newest(hash_sets, member, below=below, limit=limit)
 
     async def read_submission(self, statement_id: str, member: MemberId) -> SubmissionResult:
         """Return the answer that a submission was given.

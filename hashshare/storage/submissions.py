@@ -1,6 +1,6 @@
 """Submissions that were accepted, each member's chain of them, and what they touched."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -54,6 +54,20 @@ INSERT_SUBMISSION: Final = """
 INSERT_TOUCHED: Final = """
     -- $1 hash_set_no, $2 log_index, $3 part, $4 hash_ids
     INSERT INTO touched (hash_set_no, log_index, part, hash_ids) VALUES ($1, $2, $3, $4)
+"""
+
+SELECT_NEWEST: Final = """
+    -- $1 hash_set_ids, $2 member_id or '', $3 below this log index, $4 limit
+    SELECT log_index, member_id, hash_set_id, operation, records, new, known, unchanged, ended,
+           accepted_at,
+           (SELECT min(published_at)
+              FROM publication
+             WHERE publication.hash_set_no = submission.hash_set_no
+               AND publication.log_size > submission.log_index) AS published_at
+      FROM submission JOIN member USING (member_no) JOIN hash_set USING (hash_set_no)
+     WHERE hash_set_id = ANY ($1::text[]) AND ($2 = '' OR member_id = $2) AND log_index < $3
+     ORDER BY log_index DESC
+     LIMIT $4
 """
 
 SELECT_SUBMISSION: Final = """
@@ -193,6 +207,27 @@ class AcceptedSubmission:
 
 
 @dataclass(frozen=True, slots=True)
+class SubmissionRow:
+    """A submission as admins look at it.
+
+    Attributes:
+        published_at: When the first version that covers it was published; None: it waits.
+    """
+
+    log_index: int
+    member_id: str
+    hash_set_id: str
+    operation: str
+    records: int
+    new: int
+    known: int
+    unchanged: int
+    ended: int
+    accepted_at: datetime
+    published_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class SubmissionRepository:
     """Reads and appends submissions on one connection."""
 
@@ -286,6 +321,13 @@ class SubmissionRepository:
         """Return submissions of a member, the oldest first, above log index ``after``."""
         rows = await self.connection.fetch(SELECT_SUBMISSIONS, member, after, limit)
         return [_to_submission(row) for row in rows]
+
+    async def read_newest(
+        self, hash_sets: Sequence[str], member: str, *, below: int, limit: int
+    ) -> list[SubmissionRow]:
+        """Return submissions to these hash sets, newest first; of all members if "" is given."""
+        rows = await self.connection.fetch(SELECT_NEWEST, hash_sets, member, below, limit)
+        return [SubmissionRow(**row) for row in rows]
 
     async def read_batch_owners(self, batch: str) -> set[MemberId]:
         """Return the members with an accepted submission of that batch."""

@@ -23,7 +23,17 @@ from tests.support.federation import Federation
 
 VALUE = b"\x07" * 32
 HOSTILE = "</title><script>alert(1)</script>\"'&"
-PAGES = ("", "/members", "/hash-sets", "/cases", "/hash", "/log", "/trail", "/report")
+PAGES = (
+    "",
+    "/members",
+    "/hash-sets",
+    "/submissions",
+    "/cases",
+    "/hash",
+    "/log",
+    "/trail",
+    "/report",
+)
 FORM = {"hash_set": "csam", "algorithm": "sha256", "value": VALUE.hex()}
 SAME = {"Sec-Fetch-Site": "same-origin"}
 
@@ -162,3 +172,17 @@ async def test_the_pages_show_what_there_is(busy: Federation) -> None:
                 assert re.search(word, text), page
         async with session.get("/console/trail?since=nonsense") as response:
             assert response.status == 400
+
+
+async def test_submissions_are_shown_newest_first(busy: Federation) -> None:
+    """Of all members or of one, and in pages."""
+    async with browser(busy.admin) as session:
+        page = await (await session.get("/console/submissions")).text()
+        assert page.index("dispute</td>") < page.index("assert</td>")
+        assert "waits" not in page
+        of_acme = await (await session.get("/console/submissions?member=acme")).text()
+        assert "dispute</td>" not in of_acme
+        assert "assert</td>" in of_acme
+        below = await (await session.get("/console/submissions?before=1")).text()
+        assert "There are none." in below
+        assert (await session.get("/console/submissions?before=x")).status == 400
