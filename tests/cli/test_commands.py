@@ -20,6 +20,7 @@ from hashshare.cli.app import build
 from hashshare.cli.output import report
 from hashshare.errors import RollbackError, UnavailableError
 from tests.support.federation import Federation, run_federation
+from tests.support.forking import run_command
 
 ROOT = Path(__file__).parents[2]
 HASHSHARE = [sys.executable, "-m", "hashshare"]
@@ -45,16 +46,8 @@ def run(*words: object, profile: Path | None = None, stdin: str | None = None) -
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HASHSHARE")}
     if profile is not None:
         environment["HASHSHARE_PROFILE"] = str(profile)
-    done = subprocess.run(
-        [*HASHSHARE, *map(str, words)],
-        env=environment,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+    done = run_command([str(word) for word in words], environment, stdin=stdin or "")
+    return Done(done.code, done.out, done.err)
 
 
 async def sh(*words: object, profile: Path | None = None, stdin: str | None = None) -> Done:

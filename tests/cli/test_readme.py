@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forking import run_command
+
 README = (Path(__file__).parents[2] / "README.md").read_text()
 COMMANDS = re.findall(r"^\$ hashshare (.+)$", README, re.MULTILINE)
 FILES = ("acme.invitation", "hashes.csv", "wrong.csv", "mistakes.csv")
@@ -26,17 +28,9 @@ def test_a_command_is_spelled_right(tmp_path: Path, command: str) -> None:
         (tmp_path / name).write_text("")
     environment = os.environ | {"HASHSHARE_PROFILE": str(tmp_path / "nobody")}
 
-    done = subprocess.run(
-        [sys.executable, "-m", "hashshare", *shlex.split(command)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_command(shlex.split(command), environment, folder=tmp_path)
 
-    assert done.returncode == (0 if command.startswith(("init ", "sandbox ")) else 1), done.stderr
+    assert done.code == (0 if command.startswith(("init ", "sandbox ")) else 1), done.err
 
 
 def test_the_example_has_the_librarys_types(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -24,6 +23,7 @@ from hashshare.domain.statements import Operation
 from hashshare.errors import HashshareError
 from tests.support.copies import copy_database, drop_database, replace_database
 from tests.support.federation import CSAM
+from tests.support.forking import run_command
 from tests.support.processes import Serving, copy_coalition, found, serving
 
 ROOT = Path(__file__).parents[2]
@@ -127,16 +127,8 @@ async def hashshare(*words: object, profile: Profile | None = None) -> tuple[int
     if profile is not None:
         profile.save_settings()
         environment["HASHSHARE_PROFILE"] = str(profile.folder)
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "hashshare", *map(str, words)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    return done.returncode, done.stdout, done.stderr
+    done = await asyncio.to_thread(run_command, [str(word) for word in words], environment)
+    return done.code, done.out, done.err
 
 
 async def recover(lost: Lost, source: Profile, url: str) -> tuple[int, str, str]:
