@@ -27,7 +27,7 @@ from hashshare.crypto.envelope import parse_envelope
 from hashshare.crypto.keys import PrivateKey, read_private_key
 from hashshare.crypto.note import NoteSigner
 from hashshare.domain.documents import decode_document
-from hashshare.domain.registry import Role
+from hashshare.domain.members import Role
 from hashshare.domain.statements import SUBMISSION_TYPE, Publication, id_of
 from hashshare.storage.database import create_database, migrate
 from hashshare.storage.embedded import run_embedded

@@ -14,7 +14,7 @@ from hashshare.domain.records import (
     RuleRecord,
     WithdrawRecord,
 )
-from hashshare.domain.registry import Span
+from hashshare.domain.spans import Span
 
 MEMBERS = [MemberId("acme"), MemberId("beta"), MemberId("gamma")]
 JURISDICTIONS = {MEMBERS[0]: "US", MEMBERS[1]: "US", MEMBERS[2]: "GB"}

@@ -10,10 +10,10 @@ import typer
 from hashshare.cli.options import Json, ProfileOption, load_profile
 from hashshare.cli.output import EXIT_CODES, ExitCode, ending, output, run, shown
 from hashshare.client import Client
-from hashshare.client.anew import set_aside
 from hashshare.client.audited import Audited, auditor_of, cosign_report
 from hashshare.client.compare import Shown
 from hashshare.client.findings import Report, Verdict
+from hashshare.client.start_over import set_aside
 from hashshare.domain.names import format_time
 from hashshare.errors import UnavailableError
 

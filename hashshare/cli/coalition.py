@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hashshare.cli.ceremony import begin_trust_root, publish_trust
 from hashshare.cli.coalition_keys import write_secret
@@ -19,11 +19,15 @@ from hashshare.crypto.keys import PrivateKey, write_private_key
 from hashshare.crypto.note import NoteVerifier
 from hashshare.domain.documents import encode_document
 from hashshare.domain.joining import Trust
+from hashshare.domain.members import Member, Role
 from hashshare.domain.names import MemberId, format_time, parse_id
-from hashshare.domain.registry import HashSet, Keys, Member, Registry, Role, verify_registry
+from hashshare.domain.registry import Keys, Registry, verify_registry
 from hashshare.domain.sandbox import SANDBOX, SANDBOX_AUTHOR, sandbox_author, sandbox_hash_set
 from hashshare.domain.statements import seal_registry
 from hashshare.errors import AlreadyExistsError, MalformedError
+
+if TYPE_CHECKING:
+    from hashshare.domain.hash_sets import HashSet
 
 _SETTINGS: Final = """\
 # Settings of this coalition's server; docs/operations.md says what each does.

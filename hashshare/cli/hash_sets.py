@@ -17,9 +17,10 @@ from hashshare.cli.options import (
 from hashshare.cli.output import EXIT_CODES, output, run
 from hashshare.cli.previewing import PreviewOption, put_into_force
 from hashshare.client import Client
+from hashshare.domain.hash_sets import EVERYBODY, DisputeBound, HashSet
 from hashshare.domain.hashes import HashAlgorithm, parse_algorithm
 from hashshare.domain.policy import View
-from hashshare.domain.registry import EVERYBODY, DisputeBound, HashSet, Registry
+from hashshare.domain.registry import Registry
 from hashshare.errors import MalformedError
 from hashshare.wire.lists import HashSetDocument
 

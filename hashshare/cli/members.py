@@ -13,7 +13,7 @@ from hashshare.cli.output import EXIT_CODES, output, run
 from hashshare.cli.withdrawing import withdraw_all
 from hashshare.client import Client
 from hashshare.crypto.keys import PublicKey
-from hashshare.domain.registry import Member, Role, Status
+from hashshare.domain.members import Member, Role, Status
 from hashshare.errors import AlreadyExistsError, NotFoundError
 from hashshare.wire.members import InvitationMade, MemberDocument
 

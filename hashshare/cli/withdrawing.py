@@ -11,7 +11,8 @@ from hashshare.cli.previewing import PreviewOption, show_preview
 from hashshare.client import Client
 from hashshare.client.admin import Edit
 from hashshare.client.selecting import Selection
-from hashshare.domain.registry import Registry, Span, cut_spans
+from hashshare.domain.registry import Registry
+from hashshare.domain.spans import Span, cut_spans
 
 Key = Annotated[str, typer.Option("--key", metavar="KEYID", help="Only what this key signed.")]
 

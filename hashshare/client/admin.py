@@ -25,10 +25,13 @@ from hashshare.crypto.envelope import parse_envelope, seal
 from hashshare.crypto.keys import PublicKey
 from hashshare.crypto.policy import NamedWitness, Policy, policy_of
 from hashshare.domain.documents import decode_document, encode_document
+from hashshare.domain.hash_sets import HashSet
 from hashshare.domain.hashes import HashValue
+from hashshare.domain.members import KeyScope, Member, Status
 from hashshare.domain.names import format_time
 from hashshare.domain.policy import View
-from hashshare.domain.registry import HashSet, Keys, KeyScope, Member, Registry, Span, Status
+from hashshare.domain.registry import Keys, Registry
+from hashshare.domain.spans import Span
 from hashshare.domain.statements import (
     REDACTION_TYPE,
     SUBMISSION_TYPE,

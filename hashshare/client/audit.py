@@ -18,8 +18,9 @@ from hashshare.client.findings import Findings, Report, Standing, Verdict, Waiti
 from hashshare.client.following import Follower
 from hashshare.client.opinions import OpinionFile
 from hashshare.domain.history import History, Logged
+from hashshare.domain.members import Role
 from hashshare.domain.names import MemberId
-from hashshare.domain.registry import Registry, Role, parse_registry
+from hashshare.domain.registry import Registry, parse_registry
 from hashshare.domain.statements import Publication, PublishedList, Submission
 from hashshare.errors import (
     BatchFaultsError,

@@ -15,8 +15,9 @@ from hashshare.domain.changes import Change
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.names import HashSetId, ListName, MemberId, ViewId
 from hashshare.domain.policy import View, attributes_in
-from hashshare.domain.registry import Registry, is_reformed
+from hashshare.domain.registry import Registry
 from hashshare.domain.statements import Publication, PublishedList
+from hashshare.domain.succession import is_reformed
 from hashshare.errors import HashshareError
 from hashshare.replica import Reading, Replica, Writing
 from hashshare.wire.compression import Inflater

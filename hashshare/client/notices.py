@@ -20,8 +20,9 @@ from hashshare.client.noticeboard import Notice, Noticeboard, NoticeKind
 from hashshare.client.profile import Profile
 from hashshare.client.session import Session
 from hashshare.domain.history import Logged
+from hashshare.domain.members import Role
 from hashshare.domain.names import HashSetId, ListName, format_time, parse_time
-from hashshare.domain.registry import Registry, Role
+from hashshare.domain.registry import Registry
 from hashshare.domain.statements import Operation, Redaction, RegistryStatement, Submission
 from hashshare.errors import VerificationError
 from hashshare.wire.members import MemberDocument, MemberList, SelfDocument

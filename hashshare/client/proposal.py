@@ -18,8 +18,9 @@ from hashshare.crypto import canonical
 from hashshare.crypto.envelope import Envelope, pae, parse_envelope, unseal, with_signature
 from hashshare.crypto.keys import PrivateKey, PublicKey
 from hashshare.domain.documents import decode_document, encode_document
-from hashshare.domain.registry import Keys, Registry, parse_registry, verify_succession
+from hashshare.domain.registry import Keys, Registry, parse_registry
 from hashshare.domain.statements import REDACTION_TYPE, REGISTRY_TYPE, Redaction, RegistryStatement
+from hashshare.domain.succession import verify_succession
 from hashshare.errors import (
     AlreadyExistsError,
     DigestMismatchError,

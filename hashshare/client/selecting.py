@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hashshare.client.following import Follower
 from hashshare.crypto.envelope import parse_envelope
 from hashshare.domain.history import History
-from hashshare.domain.registry import Span, join_spans
+from hashshare.domain.spans import Span, join_spans
 from hashshare.domain.statements import SUBMISSION_TYPE, Submission, id_of, read_submission
 from hashshare.errors import NotFoundError
 

@@ -44,7 +44,8 @@ class Witness:
             text: Of a checkpoint whose log's signature was verified.
             now: Aware, 1970 or later; fractions of a second are cut off.
         """
-        seconds = int(now.timestamp())
+        # Not int(now.timestamp()): a float rounds up just before a second is full.
+        seconds = int(now.replace(microsecond=0).timestamp())
         signature = self.key.sign(_message(seconds, text))
         value = _VALUE.pack(seconds, signature)
         return NoteSignature(self.name, self.verifier.key_id, value)

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from hashshare.domain.registry import DisputeBound
+from hashshare.domain.hash_sets import DisputeBound
 
 BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """The time at a place before the first publication."""

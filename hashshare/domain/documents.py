@@ -61,3 +61,13 @@ def decode_document(data: bytes, kind: type[D], *, max_bytes: int = MAX_PAYLOAD_
     if created_at is not None:
         parse_time(created_at)
     return document
+
+
+def verify_sorted(values: tuple[str, ...], what: str) -> None:
+    """Refuse a set that is not written in its one form.
+
+    Raises:
+        MalformedError: It is not sorted, or has something twice.
+    """
+    if list(values) != sorted(set(values)):
+        raise MalformedError(f"{what} are written sorted, each once")

@@ -22,7 +22,7 @@ from hashshare.domain.records import (
     RuleRecord,
     WithdrawRecord,
 )
-from hashshare.domain.registry import Span, covers
+from hashshare.domain.spans import Span, covers
 
 Disregarded = Mapping[MemberId, Sequence[Span]]
 """By member the parts of the log in which what it said is disregarded."""

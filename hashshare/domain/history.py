@@ -9,7 +9,7 @@ Source: docs/protocol.md, "The log".
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -29,7 +29,7 @@ from hashshare.domain.documents import (
 )
 from hashshare.domain.joining import Trust
 from hashshare.domain.names import HashSetId, MemberId, format_time, parse_time
-from hashshare.domain.registry import Member, Registry, parse_registry, verify_disregarded
+from hashshare.domain.registry import Registry, parse_registry
 from hashshare.domain.statements import (
     NO_PREVIOUS,
     PUBLICATION_TYPE,
@@ -50,6 +50,7 @@ from hashshare.domain.statements import (
     verify_chain,
     verify_right,
 )
+from hashshare.domain.succession import verify_disregarded
 from hashshare.domain.trust import AcceptedPublication, accept_registry
 from hashshare.errors import (
     EquivocationError,
@@ -58,6 +59,9 @@ from hashshare.errors import (
     SequenceMismatchError,
     VerificationError,
 )
+
+if TYPE_CHECKING:
+    from hashshare.domain.members import Member
 
 MAX_STATE_BYTES = 64 * 1024 * 1024
 

@@ -5,19 +5,16 @@ replaces the one before it. Edits return a new document, so that an admin's clie
 build one, sign it and send it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
 
 from hashshare.crypto.keys import PublicKey
 from hashshare.crypto.policy import Policy, parse_policy
-from hashshare.domain.agreements import Agreement, verify_agreement
+from hashshare.domain.agreements import Agreement
 from hashshare.domain.documents import (
     MAX_REGISTRY_BYTES,
-    Classification,
-    Count,
     Document,
     Id,
     KeyText,
@@ -26,37 +23,12 @@ from hashshare.domain.documents import (
     Text,
     decode_document,
 )
-from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.hash_sets import EVERYBODY, HashSet, verify_hash_set
+from hashshare.domain.members import KeyScope, Member, Role, Status, verify_member
 from hashshare.domain.names import HashSetId, ListName, MemberId, ViewId, parse_id
-from hashshare.domain.policy import QuorumOf, View
-from hashshare.errors import (
-    AlreadyExistsError,
-    KeyUnsafeError,
-    MalformedError,
-    MixAndMatchError,
-    NotFoundError,
-    RegistryConflictError,
-)
-
-EVERYBODY = "*"
-
-
-class Role(StrEnum):
-    """What a member may do, besides what the hash sets grant it."""
-
-    READER = "reader"
-    CONTRIBUTOR = "contributor"
-    REVIEWER = "reviewer"
-    ADMIN = "admin"
-    AUDITOR = "auditor"
-
-
-class Status(StrEnum):
-    """Whether a member may do anything at all. Its earlier assertions stay in any case."""
-
-    ACTIVE = "active"
-    SUSPENDED = "suspended"
-    REVOKED = "revoked"
+from hashshare.domain.policy import View
+from hashshare.domain.spans import Span, join_spans
+from hashshare.errors import AlreadyExistsError, KeyUnsafeError, MalformedError, NotFoundError
 
 
 class Keys(Document, frozen=True):
@@ -64,115 +36,6 @@ class Keys(Document, frozen=True):
 
     keys: tuple[KeyText, ...]
     threshold: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
-
-
-class Span(Document, frozen=True):
-    """A part of the log, from one leaf to another, both with it."""
-
-    first: Count
-    last: Count
-
-
-class DisputeBound(Document, frozen=True):
-    """How much one member may dispute without another one's agreement.
-
-    Attributes:
-        hours: Within a period of so many hours, by the log's own time.
-        records: So many records count alone; see ``domain.disputes``.
-    """
-
-    hours: Annotated[int, msgspec.Meta(ge=1, le=8784)]
-    records: Ordinal
-
-
-class KeyScope(Document, frozen=True):
-    """Bounds a submission key to some hash sets.
-
-    Attributes:
-        name: Tells the keys of one member apart, for people.
-        hash_sets: To which it may submit, sorted; all where it is left out.
-    """
-
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-    hash_sets: tuple[Id, ...] | msgspec.UnsetType = msgspec.UNSET
-
-    def covers(self, hash_set: str) -> bool:
-        """Return whether such a key may submit to a hash set, as far as the key goes."""
-        return isinstance(self.hash_sets, msgspec.UnsetType) or hash_set in self.hash_sets
-
-
-class Member(Document, frozen=True):
-    """An organization in the federation.
-
-    Attributes:
-        name: Its full name, for people.
-        jurisdiction: ISO 3166 code of the country whose law it answers to, or "".
-        roles: Sorted, without repetition.
-        status: See ``Status``.
-        submission_keys: Keys that sign its submissions. Empty until it has enrolled.
-        retired_keys: Keys that signed its submissions once, each with the version of the
-            registry from whose place in the log on it signs nothing more: lost, stolen, or
-            replaced. What they signed before stays the member's word.
-        disregarded: Parts of the log in which whatever the member submitted counts for
-            nothing: what a thief of its key said, or what it said in error. Ascending.
-        key_scopes: Names and bounds of those keys that have some, by key; left out if none has.
-        agreement: The one that it accepted last; left out if none is recorded.
-    """
-
-    name: Text
-    jurisdiction: Annotated[str, msgspec.Meta(pattern=r"\A([A-Z]{2})?\Z")] = ""
-    roles: tuple[Role, ...] = ()
-    status: Status = Status.ACTIVE
-    submission_keys: tuple[KeyText, ...] = ()
-    retired_keys: dict[KeyText, Ordinal] = msgspec.field(default_factory=dict)
-    # Not written when unset, so that registries from before there was such a field keep their
-    # bytes; this holds for each field that is declared so.
-    disregarded: tuple[Span, ...] | msgspec.UnsetType = msgspec.UNSET
-    key_scopes: dict[KeyText, KeyScope] | msgspec.UnsetType = msgspec.UNSET
-    agreement: Agreement | msgspec.UnsetType = msgspec.UNSET
-
-    @property
-    def spans(self) -> tuple[Span, ...]:
-        """The parts of the log in which what it submitted is disregarded."""
-        return () if isinstance(self.disregarded, msgspec.UnsetType) else self.disregarded
-
-    def scope_of(self, key_id: str) -> KeyScope | None:
-        """Return name and bounds of its key of that id, None for a key that has none."""
-        for text, scope in (self.key_scopes or {}).items():
-            if PublicKey.parse(text).key_id == key_id:
-                return scope
-        return None
-
-
-class HashSet(Document, frozen=True):
-    """A named collection with its policy.
-
-    Attributes:
-        title: For people.
-        algorithms: In which hashes are taken and published.
-        classifications: The vocabulary; every assertion uses one of it.
-        contributors: Members who may submit; ``*`` is every member with that role.
-        readers: Members who may pull; ``*`` is every member with a role.
-        views: What is published.
-        sandbox: Whether every active member may read it and submit to it, whatever its roles:
-            for made-up hashes.
-        dispute_bound: How much one member may dispute alone; unset, as much as it likes.
-    """
-
-    title: Text
-    algorithms: tuple[HashAlgorithm, ...]
-    classifications: tuple[Classification, ...]
-    contributors: tuple[str, ...] = (EVERYBODY,)
-    readers: tuple[str, ...] = (EVERYBODY,)
-    views: dict[Id, View] = msgspec.field(default_factory=dict)
-    sandbox: Literal[True] | msgspec.UnsetType = msgspec.UNSET
-    dispute_bound: DisputeBound | msgspec.UnsetType = msgspec.UNSET
-
-    @property
-    def bound(self) -> DisputeBound | None:
-        """How much one member may dispute alone, None if there is no bound."""
-        unset = isinstance(self.dispute_bound, msgspec.UnsetType)
-        return None if unset else self.dispute_bound  # type: ignore[return-value] # see unset
 
 
 class Registry(Document, frozen=True):
@@ -439,118 +302,9 @@ def verify_registry(registry: Registry) -> None:
     _verify_witnesses(registry)
     _verify_keys(registry)
     for member_id, member in registry.members.items():
-        _verify_sorted(member.roles, "roles")
-        _verify_spans(member)
-        _verify_key_scopes(member_id, member)
-        if not isinstance(member.agreement, msgspec.UnsetType):
-            verify_agreement(member.agreement)
+        verify_member(member_id, member)
     for hash_set_id, hash_set in registry.hash_sets.items():
-        _verify_hash_set(hash_set_id, hash_set, registry.members)
-
-
-def verify_succession(old: Registry, new: Registry) -> None:
-    """Refuse ``new`` if it cannot follow ``old``.
-
-    Raises:
-        RegistryConflictError: It is not the next version.
-        MixAndMatchError: It belongs to another coalition or log.
-        MalformedError: It forgets a member, a key or a hash set, or takes an algorithm from one.
-    """
-    if new.version != old.version + 1:
-        raise RegistryConflictError(f"the next registry version is {old.version + 1}")
-    if (new.log, new.coalition) != (old.log, old.coalition):
-        raise MixAndMatchError("this is the registry of another coalition or log")
-    # What was said stays attributable: nothing that the log refers to may vanish.
-    if not old.members.keys() <= new.members.keys():
-        raise MalformedError("a member cannot be deleted, only revoked")
-    for member_id, member in old.members.items():
-        _verify_retirement(member, new.members[member_id], new.version)
-    for hash_set_id, hash_set in old.hash_sets.items():
-        successor = new.hash_sets.get(hash_set_id)
-        if successor is None:
-            raise MalformedError("a hash set cannot be deleted")
-        if not set(hash_set.algorithms) <= set(successor.algorithms):
-            raise MalformedError("an algorithm cannot be taken out of a hash set")
-
-
-def is_reformed(view_id: ViewId, hash_set: HashSetId, *, old: Registry, new: Registry) -> bool:
-    """Return whether a view may make something else of hashes that no submission touched."""
-    before = old.hash_set(hash_set).views.get(view_id)
-    after = new.hash_set(hash_set).views[view_id]
-    if before != after or old.disregarded != new.disregarded:
-        return True
-    # A member that is new in the registry has asserted nothing before.
-    return after.quorum_of is QuorumOf.JURISDICTIONS and any(
-        new.members[member_id].jurisdiction != member.jurisdiction
-        for member_id, member in old.members.items()
-    )
-
-
-def verify_disregarded(registry: Registry, *, log_size: int) -> None:
-    """Refuse a registry that disregards what nobody has said yet.
-
-    Args:
-        registry: About to come into force.
-        log_size: The leaf of its statement.
-
-    Raises:
-        MalformedError: It does.
-    """
-    for member_id, spans in registry.disregarded.items():
-        if spans[-1].last >= log_size:
-            raise MalformedError(f"what {member_id} says from now on cannot be disregarded")
-
-
-def join_spans(spans: Iterable[Span]) -> list[Span]:
-    """Return the same parts of the log, ascending and apart."""
-    joined: list[Span] = []
-    for span in sorted(spans, key=lambda span: span.first):
-        if joined and span.first <= joined[-1].last + 1:
-            before = joined.pop()
-            joined.append(Span(first=before.first, last=max(before.last, span.last)))
-        else:
-            joined.append(span)
-    return joined
-
-
-def cut_spans(spans: Iterable[Span], gone: Iterable[Span]) -> list[Span]:
-    """Return what is left of parts of the log without others."""
-    left = list(spans)
-    for cut in gone:
-        pieces = []
-        for span in left:
-            if span.last < cut.first or span.first > cut.last:
-                pieces.append(span)
-                continue
-            if span.first < cut.first:
-                pieces.append(Span(first=span.first, last=cut.first - 1))
-            if span.last > cut.last:
-                pieces.append(Span(first=cut.last + 1, last=span.last))
-        left = pieces
-    return left
-
-
-def covers(spans: Sequence[Span], log_index: int) -> bool:
-    """Return whether one of the parts of the log holds this leaf."""
-    return any(span.first <= log_index <= span.last for span in spans)
-
-
-def _verify_spans(member: Member) -> None:
-    if not isinstance(member.disregarded, msgspec.UnsetType) and not member.spans:
-        raise MalformedError("what disregards nothing is not written")
-    after = 0
-    for span in member.spans:
-        if not after <= span.first <= span.last:
-            raise MalformedError("disregarded parts of the log are written ascending and apart")
-        # Two that meet would be a second spelling of one.
-        after = span.last + 2
-
-
-def _verify_retirement(old: Member, new: Member, version: int) -> None:
-    """Refuse that a key vanishes: what it signed would be nobody's word any more."""
-    gone = set(old.submission_keys) - set(new.submission_keys)
-    if dict(old.retired_keys) | dict.fromkeys(gone, version) != new.retired_keys:
-        raise MalformedError(f"a submission key leaves by being retired at version {version}")
+        verify_hash_set(hash_set_id, hash_set, registry.members)
 
 
 def _verify_witnesses(registry: Registry) -> None:
@@ -580,55 +334,3 @@ def _verify_keys(registry: Registry) -> None:
     for keys in (registry.governance, registry.publishers):
         if keys.threshold > len(keys.keys):
             raise MalformedError(f"{keys.threshold} of {len(keys.keys)} keys cannot sign")
-
-
-def _verify_key_scopes(member_id: str, member: Member) -> None:
-    if member.key_scopes is msgspec.UNSET:
-        return
-    if not member.key_scopes:
-        raise MalformedError(f"member {member_id} has no key with a scope: leave key_scopes out")
-    if not member.key_scopes.keys() <= {*member.submission_keys, *member.retired_keys}:
-        raise MalformedError(f"member {member_id} has no such key, of which there is a scope")
-    for scope in member.key_scopes.values():
-        _verify_sorted(scope.hash_sets or (), "hash sets")
-
-
-def _verify_hash_set(hash_set_id: str, hash_set: HashSet, members: Mapping[str, Member]) -> None:
-    _verify_sorted(hash_set.algorithms, "algorithms")
-    _verify_sorted(hash_set.classifications, "classifications")
-    if not hash_set.algorithms or not hash_set.classifications:
-        raise MalformedError(f"hash set {hash_set_id} has no algorithm or no classification")
-    named: list[tuple[str, ...]] = [hash_set.contributors, hash_set.readers]
-    for view in hash_set.views.values():
-        named += [view.sources or (), view.unheard, tuple(sorted(view.weighted))]
-        _verify_written(view)
-        _verify_sorted(view.left_out, "classifications")
-        _verify_sorted(view.jurisdictions or (), "jurisdictions")
-        _verify_sorted(view.sources or (), "sources")
-        _verify_sorted(view.media or (), "media")
-        _verify_sorted(view.classifications or (), "classifications")
-        mentioned = {*(view.classifications or ()), *view.left_out}
-        if not mentioned <= set(hash_set.classifications):
-            raise MalformedError(f"a view of {hash_set_id} has a classification that it lacks")
-    for ids in named:
-        _verify_sorted(ids, "members")
-        for member_id in ids:
-            if member_id != EVERYBODY and member_id not in members:
-                raise MalformedError(f"hash set {hash_set_id} names no member {member_id!r:.70}")
-
-
-def _verify_written(view: View) -> None:
-    """Refuse what says nothing: it would be a second spelling of what is left out."""
-    for written in (
-        view.weights,
-        view.excluded_classifications,
-        view.excluded_sources,
-        view.released_to,
-    ):
-        if not isinstance(written, msgspec.UnsetType) and not written:
-            raise MalformedError("what excludes, weighs or releases nothing is not written")
-
-
-def _verify_sorted(values: tuple[str, ...], what: str) -> None:
-    if list(values) != sorted(set(values)):
-        raise MalformedError(f"{what} are written sorted, each once")

@@ -7,9 +7,10 @@ not there. Admins and auditors, who may change that or replay the log, read all.
 Source: docs/protocol.md, "Access".
 """
 
+from hashshare.domain.members import Role
 from hashshare.domain.names import HashSetId, ListName
 from hashshare.domain.policy import View
-from hashshare.domain.registry import Registry, Role
+from hashshare.domain.registry import Registry
 
 
 def may_read_list(registry: Registry, member_id: str, name: ListName) -> bool:

@@ -7,11 +7,12 @@ import hashlib
 from collections.abc import Iterator
 from typing import Final
 
+from hashshare.domain.hash_sets import HashSet
 from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.members import Member
 from hashshare.domain.names import HashSetId, MemberId
 from hashshare.domain.policy import Basis, Media, View
 from hashshare.domain.records import AssertRecord
-from hashshare.domain.registry import HashSet, Member
 
 SANDBOX: Final = HashSetId("sandbox")
 SANDBOX_AUTHOR: Final = MemberId("sandbox")

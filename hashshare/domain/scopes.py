@@ -6,11 +6,16 @@ they are for, and can be cut off alone.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from hashshare.crypto import canonical
-from hashshare.domain.registry import HashSet, KeyScope, Member, Registry
+from hashshare.domain.members import KeyScope, Member
+from hashshare.domain.registry import Registry
+
+if TYPE_CHECKING:
+    from hashshare.domain.hash_sets import HashSet
 
 
 class ScopeKind(StrEnum):

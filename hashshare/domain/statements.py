@@ -25,7 +25,8 @@ from hashshare.domain.documents import (
     encode_document,
 )
 from hashshare.domain.hashes import HashAlgorithm
-from hashshare.domain.registry import Registry, Status
+from hashshare.domain.members import Status
+from hashshare.domain.registry import Registry
 from hashshare.errors import (
     MalformedError,
     MixAndMatchError,

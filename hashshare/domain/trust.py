@@ -12,8 +12,9 @@ from typing import Final
 from hashshare.crypto import canonical, merkle
 from hashshare.crypto.envelope import parse_envelope
 from hashshare.crypto.note import Checkpoint
-from hashshare.domain.registry import Registry, parse_registry, verify_succession
+from hashshare.domain.registry import Registry, parse_registry
 from hashshare.domain.statements import Publication, read_registry_statement
+from hashshare.domain.succession import verify_succession
 from hashshare.errors import (
     DigestMismatchError,
     EquivocationError,

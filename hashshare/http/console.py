@@ -12,8 +12,8 @@ from aiohttp import web
 
 from hashshare.domain.changes import parse_number
 from hashshare.domain.hashes import HashAlgorithm, HashValue, parse_algorithm, parse_value
+from hashshare.domain.members import Role
 from hashshare.domain.names import HashSetId, format_time, parse_time
-from hashshare.domain.registry import Role
 from hashshare.domain.trail import TrailKind
 from hashshare.errors import HashshareError, MalformedError, PermissionDeniedError
 from hashshare.http.context import PEER, now, services

@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 from aiohttp import web
 
 from hashshare.domain.agreements import verify_reading
+from hashshare.domain.members import Role
 from hashshare.domain.names import HashSetId, ListName
-from hashshare.domain.registry import Role
 from hashshare.domain.release import may_read_list
 from hashshare.errors import MalformedError, NotFoundError, TooLargeError, UnavailableError
 from hashshare.service.batches import BatchService

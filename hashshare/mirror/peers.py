@@ -14,8 +14,8 @@ import msgspec
 from aiohttp import web
 
 from hashshare.crypto.certificates import Issued
+from hashshare.domain.members import Role, Status
 from hashshare.domain.names import HashSetId, ListName, MemberId
-from hashshare.domain.registry import Role, Status
 from hashshare.domain.release import may_read_list
 from hashshare.errors import (
     ExpiredError,

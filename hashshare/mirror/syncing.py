@@ -29,8 +29,8 @@ from hashshare.client.verify import News, Verifier
 from hashshare.crypto.envelope import parse_envelope
 from hashshare.domain.documents import decode_document
 from hashshare.domain.history import History, named_documents
+from hashshare.domain.members import Role
 from hashshare.domain.names import HashSetId, ListName
-from hashshare.domain.registry import Role
 from hashshare.domain.release import readable_lists
 from hashshare.domain.statements import Publication, id_of
 from hashshare.domain.trust import AcceptedPublication

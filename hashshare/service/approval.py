@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Final
 
 from hashshare.crypto.keys import PrivateKey, PublicKey
+from hashshare.domain.members import KeyScope
 from hashshare.domain.names import MemberId, format_time
-from hashshare.domain.registry import KeyScope, Registry
+from hashshare.domain.registry import Registry
 from hashshare.domain.statements import seal_registry
 from hashshare.errors import RegistryConflictError, UnavailableError
 from hashshare.service.registry import RegistryService

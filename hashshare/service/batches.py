@@ -8,8 +8,8 @@ from typing import Literal
 
 import zstandard
 
+from hashshare.domain.members import Role
 from hashshare.domain.names import MemberId
-from hashshare.domain.registry import Role
 from hashshare.domain.statements import BatchManifest
 from hashshare.errors import (
     DigestMismatchError,

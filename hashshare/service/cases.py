@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from hashshare.domain.members import Role
 from hashshare.domain.names import HashSetId, MemberId
-from hashshare.domain.registry import Registry, Role, covers
+from hashshare.domain.registry import Registry
 from hashshare.domain.release import reads_all_views
+from hashshare.domain.spans import covers
 from hashshare.errors import NotFoundError, PermissionDeniedError
 from hashshare.service.pull import Reader
 from hashshare.storage.cases import Asking, CaseRepository, CaseRow, ConfirmationRow, DisputedHash

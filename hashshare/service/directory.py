@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from hashshare.domain.members import Status
 from hashshare.domain.names import MemberId
-from hashshare.domain.registry import Registry, Status
+from hashshare.domain.registry import Registry
 from hashshare.domain.scopes import Scope, narrow
 from hashshare.errors import ExpiredError, NotEnrolledError, SuspendedError, UnavailableError
 from hashshare.service.news import News

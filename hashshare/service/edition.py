@@ -9,8 +9,9 @@ from typing import Final
 from hashshare.domain.changes import Change, Version
 from hashshare.domain.names import HashSetId, ListName, ViewId
 from hashshare.domain.policy import View
-from hashshare.domain.registry import Registry, is_reformed
+from hashshare.domain.registry import Registry
 from hashshare.domain.statements import NO_PREVIOUS, Publication, PublishedList
+from hashshare.domain.succession import is_reformed
 from hashshare.replica import Writing
 from hashshare.service.worker import Worker
 from hashshare.storage.changes import RUN_LENGTH, pack_run

@@ -14,8 +14,9 @@ from hashshare.crypto.certificates import ClientKey, Issued, parse_csr, spki_of
 from hashshare.crypto.keys import PublicKey, verify_possession
 from hashshare.domain.documents import encode_document
 from hashshare.domain.joining import Invitation, Trust
+from hashshare.domain.members import Status
 from hashshare.domain.names import MemberId
-from hashshare.domain.registry import Registry, Status
+from hashshare.domain.registry import Registry
 from hashshare.domain.scopes import Scope
 from hashshare.domain.statements import ChainHead
 from hashshare.errors import (

@@ -17,7 +17,8 @@ import zstandard
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.names import HashSetId, ListName, ViewId
 from hashshare.domain.policy import View, without_members
-from hashshare.domain.registry import Registry, is_reformed, parse_registry, verify_succession
+from hashshare.domain.registry import Registry, parse_registry
+from hashshare.domain.succession import is_reformed, verify_succession
 from hashshare.errors import UnavailableError
 from hashshare.service.registry import RegistryService
 from hashshare.storage.database import Connection, Pool, snapshot

@@ -13,8 +13,9 @@ from typing import Final, Protocol
 
 from hashshare.domain.changes import Version
 from hashshare.domain.hashes import HashValue
+from hashshare.domain.members import Role
 from hashshare.domain.names import HashSetId, ListName, MemberId
-from hashshare.domain.registry import Registry, Role
+from hashshare.domain.registry import Registry
 from hashshare.domain.release import may_read_list, readable_lists, reads_all_views
 from hashshare.errors import ConflictError, NotFoundError, VersionNotFoundError
 from hashshare.replica import BucketProof, Replica

@@ -8,18 +8,14 @@ from hashshare.crypto import canonical
 from hashshare.crypto.envelope import Envelope, parse_envelope
 from hashshare.domain.joining import Trust
 from hashshare.domain.names import parse_time
-from hashshare.domain.registry import (
-    Registry,
-    parse_registry,
-    verify_disregarded,
-    verify_succession,
-)
+from hashshare.domain.registry import Registry, parse_registry
 from hashshare.domain.statements import (
     REGISTRY_TYPE,
     RegistryStatement,
     id_of,
     read_registry_statement,
 )
+from hashshare.domain.succession import verify_disregarded, verify_succession
 from hashshare.errors import (
     DigestMismatchError,
     MalformedError,

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Final
 
+from hashshare.domain.members import Status
 from hashshare.domain.names import HashSetId, ListName, format_time
-from hashshare.domain.registry import Registry, Status
+from hashshare.domain.registry import Registry
 from hashshare.domain.release import may_read_list
 from hashshare.domain.sandbox import SANDBOX
 from hashshare.errors import MalformedError

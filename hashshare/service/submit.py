@@ -11,8 +11,9 @@ import structlog
 
 from hashshare.crypto.envelope import Envelope, parse_envelope
 from hashshare.domain.documents import decode_document
+from hashshare.domain.hash_sets import DisputeBound
 from hashshare.domain.names import HashSetId, MemberId
-from hashshare.domain.registry import DisputeBound, Registry
+from hashshare.domain.registry import Registry
 from hashshare.domain.scopes import Scope
 from hashshare.domain.statements import (
     Operation,

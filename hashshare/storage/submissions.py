@@ -11,8 +11,8 @@ from hashshare.crypto.envelope import parse_envelope
 from hashshare.domain.columns import Numbers
 from hashshare.domain.disputes import BEGINNING, begin_of, counts_alone
 from hashshare.domain.documents import decode_document
+from hashshare.domain.hash_sets import DisputeBound
 from hashshare.domain.names import HashSetId, MemberId, parse_time
-from hashshare.domain.registry import DisputeBound
 from hashshare.domain.statements import ChainHead, Operation, Publication, Submission
 from hashshare.errors import ConflictError, NotFoundError
 from hashshare.storage.database import verify_in_transaction

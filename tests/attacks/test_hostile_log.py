@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from hashshare.client import Client
-from hashshare.client.anew import set_aside
+from hashshare.client.start_over import set_aside
 from hashshare.crypto.certificates import Authority
 from hashshare.crypto.encoding import decode_base64
 from hashshare.crypto.envelope import parse_envelope, seal

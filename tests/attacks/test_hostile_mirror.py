@@ -12,7 +12,7 @@ import pytest
 from hashshare.client import Client
 from hashshare.crypto.keys import read_private_key
 from hashshare.crypto.note import Checkpoint, NoteSigner, sign_checkpoint
-from hashshare.domain.registry import Role
+from hashshare.domain.members import Role
 from hashshare.errors import (
     ConflictError,
     DigestMismatchError,

@@ -13,9 +13,9 @@ from hashshare.crypto.envelope import parse_envelope
 from hashshare.crypto.keys import PrivateKey, read_private_key, write_private_key
 from hashshare.domain.documents import decode_document
 from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.members import Role
 from hashshare.domain.policy import Basis, DisputeReason, Media, QuorumOf, View
 from hashshare.domain.records import AssertRecord, DisputeRecord, Record, WithdrawRecord
-from hashshare.domain.registry import Role
 from hashshare.domain.statements import PUBLICATION_TYPE, Operation, Publication, PublishedList
 from hashshare.errors import (
     ConflictError,

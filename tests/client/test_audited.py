@@ -15,7 +15,7 @@ from hashshare.client.session import Session
 from hashshare.crypto.keys import PrivateKey
 from hashshare.crypto.note import SignedText, parse_checkpoint, parse_note, sign_checkpoint
 from hashshare.crypto.policy import NamedWitness
-from hashshare.domain.registry import Role
+from hashshare.domain.members import Role
 from hashshare.errors import (
     ConflictError,
     EquivocationError,

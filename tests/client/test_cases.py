@@ -7,7 +7,9 @@ import pytest
 from hashshare.client import Client, Profile
 from hashshare.client.findings import Verdict
 from hashshare.client.selecting import Selection
+from hashshare.domain.hash_sets import HashSet
 from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.members import Role
 from hashshare.domain.policy import Basis, Decision, DisputeReason, View
 from hashshare.domain.records import (
     AssertRecord,
@@ -16,7 +18,6 @@ from hashshare.domain.records import (
     RuleRecord,
     WithdrawRecord,
 )
-from hashshare.domain.registry import HashSet, Role
 from hashshare.domain.statements import Operation
 from hashshare.errors import (
     BatchFaultsError,

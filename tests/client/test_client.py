@@ -6,9 +6,9 @@ import pytest
 
 from hashshare.client import Client
 from hashshare.domain.hashes import HashAlgorithm, HashValue
+from hashshare.domain.members import Role
 from hashshare.domain.policy import Basis
 from hashshare.domain.records import AssertRecord, Record, WithdrawRecord
-from hashshare.domain.registry import Role
 from hashshare.domain.statements import Operation
 from hashshare.errors import PermissionDeniedError
 from tests.support.federation import Federation

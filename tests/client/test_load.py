@@ -11,10 +11,10 @@ import pytest
 from hashshare.client import Client, Profile
 from hashshare.domain.fold import Fold
 from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.members import Role
 from hashshare.domain.names import MemberId, ViewId
 from hashshare.domain.policy import Basis, DisputeReason
 from hashshare.domain.records import AssertRecord, DisputeRecord, Record, WithdrawRecord
-from hashshare.domain.registry import Role
 from hashshare.domain.statements import Operation
 from hashshare.errors import VersionNotFoundError
 from hashshare.http import Server

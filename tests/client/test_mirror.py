@@ -19,9 +19,9 @@ from hashshare.client import Client, Profile
 from hashshare.client.enrol import enrol
 from hashshare.client.session import Session, member_context
 from hashshare.crypto.certificates import Authority
+from hashshare.domain.members import Role, Status
 from hashshare.domain.names import HashSetId
 from hashshare.domain.records import Record, WithdrawRecord
-from hashshare.domain.registry import Role, Status
 from hashshare.domain.scopes import Scope, ScopeKind
 from hashshare.domain.statements import Operation
 from hashshare.errors import (

@@ -21,7 +21,7 @@ from hashshare.client.noticeboard import Notice, Noticeboard, NoticeKind
 from hashshare.client.notices import Watchman
 from hashshare.client.telling import ATOM, Webhook, webhook_secret, write_feed
 from hashshare.crypto.note import sign_checkpoint
-from hashshare.domain.registry import Status
+from hashshare.domain.members import Status
 from hashshare.errors import MalformedError, UnavailableError, VerificationError
 from tests.cli.test_commands import run, sh
 from tests.client.test_faults import records

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from hashshare.client import Client
 from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.members import Role
 from hashshare.domain.policy import Basis, View
 from hashshare.domain.records import AssertRecord
-from hashshare.domain.registry import Role
 from hashshare.errors import MalformedError, NotFoundError
 from hashshare.wire.preview import PreviewChange, PreviewList, parse_line
 from tests.support.federation import Federation

@@ -11,8 +11,9 @@ from hashshare.client import Client, Profile
 from hashshare.client.admin import Admin
 from hashshare.client.proposal import Proposal, parse_proposal
 from hashshare.crypto.keys import PrivateKey
+from hashshare.domain.members import Role, Status
 from hashshare.domain.records import Record, WithdrawRecord
-from hashshare.domain.registry import Keys, Role, Status
+from hashshare.domain.registry import Keys
 from hashshare.domain.statements import Operation
 from hashshare.errors import (
     DigestMismatchError,

@@ -4,8 +4,8 @@ import pytest
 
 from hashshare.client import Client
 from hashshare.domain.hashes import HashAlgorithm, HashValue
+from hashshare.domain.members import Role
 from hashshare.domain.records import WithdrawRecord
-from hashshare.domain.registry import Role
 from hashshare.domain.statements import Operation
 from hashshare.errors import NotFoundError
 from tests.client.test_cases import ASSERTED, VALUES, push

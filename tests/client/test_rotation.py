@@ -9,7 +9,7 @@ from hashshare.client import Client, Profile
 from hashshare.client.rotation import replace_publisher, rotate_governance
 from hashshare.crypto.envelope import parse_envelope
 from hashshare.crypto.keys import PrivateKey, read_private_key, write_private_key
-from hashshare.domain.registry import Member
+from hashshare.domain.members import Member
 from hashshare.domain.statements import PUBLICATION_TYPE
 from hashshare.errors import KeyUnsafeError, NotFoundError, SignatureInvalidError, UnavailableError
 from tests.client.test_faults import records

@@ -30,7 +30,8 @@ from hashshare.crypto.trust_metadata import (
 )
 from hashshare.domain.documents import encode_document
 from hashshare.domain.joining import Recovery, Trust, parse_trust
-from hashshare.domain.registry import Keys, Status
+from hashshare.domain.members import Status
+from hashshare.domain.registry import Keys
 from hashshare.errors import (
     AlreadyExistsError,
     ConflictError,

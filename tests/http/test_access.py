@@ -8,10 +8,11 @@ import pytest
 
 from hashshare.client import Client, Profile
 from hashshare.client.session import Session
+from hashshare.domain.hash_sets import HashSet
 from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.members import Role, Status
 from hashshare.domain.policy import Basis, View
 from hashshare.domain.records import AssertRecord
-from hashshare.domain.registry import HashSet, Role, Status
 from hashshare.errors import (
     HashshareError,
     NotFoundError,

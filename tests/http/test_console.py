@@ -14,9 +14,9 @@ import structlog
 from hashshare.client import Client, Profile
 from hashshare.client.session import pinned_context
 from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.members import Role
 from hashshare.domain.policy import Basis, DisputeReason
 from hashshare.domain.records import AssertRecord, DisputeRecord
-from hashshare.domain.registry import Role
 from hashshare.domain.statements import Operation
 from hashshare.http.console import HEADERS
 from tests.support.federation import Federation

@@ -14,9 +14,9 @@ from hashshare.client.enrol import enrol
 from hashshare.client.feedback import FeedbackProgress, Row, read_counts, verify_counts
 from hashshare.domain.feedback import MAX_COUNT, MAX_ROWS, Counts, Month
 from hashshare.domain.hashes import HashAlgorithm, HashValue
+from hashshare.domain.members import Role
 from hashshare.domain.policy import Basis, View
 from hashshare.domain.records import AssertRecord
-from hashshare.domain.registry import Role
 from hashshare.domain.scopes import Scope, ScopeKind
 from hashshare.errors import (
     BatchFaultsError,

@@ -10,9 +10,9 @@ from hashshare.client.feedback import FeedbackProgress
 from hashshare.client.session import Session
 from hashshare.domain.feedback import Counts, Month
 from hashshare.domain.hashes import HashAlgorithm, HashValue
+from hashshare.domain.members import Role
 from hashshare.domain.policy import Basis, DisputeReason, View
 from hashshare.domain.records import AssertRecord, DisputeRecord
-from hashshare.domain.registry import Role
 from hashshare.domain.statements import Operation
 from hashshare.errors import NotFoundError
 from tests.cli.test_commands import sh

@@ -9,9 +9,9 @@ import pytest
 
 from hashshare.client import Client, Profile
 from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.members import Role
 from hashshare.domain.policy import Basis, Decision, DisputeReason
 from hashshare.domain.records import AssertRecord, DisputeRecord, Record, RuleRecord, WithdrawRecord
-from hashshare.domain.registry import Role
 from hashshare.domain.statements import Operation
 from hashshare.errors import MalformedError, NotFoundError
 from hashshare.pages.render import ReportFormat, render_report

@@ -11,9 +11,9 @@ import pytest
 from hashshare.client import Client, Profile
 from hashshare.client.session import Session
 from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.members import Role
 from hashshare.domain.policy import Basis
 from hashshare.domain.records import AssertRecord
-from hashshare.domain.registry import Role
 from hashshare.errors import HashshareError, NotFoundError, SuspendedError
 from hashshare.service.trail import TrailService
 from tests.support.federation import Federation

@@ -11,13 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hashshare.domain.hash_sets import DisputeBound
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.history import History, named_documents
 from hashshare.domain.joining import Trust
+from hashshare.domain.members import Role
 from hashshare.domain.names import MemberId
 from hashshare.domain.policy import Decision, DisputeReason, View
 from hashshare.domain.records import DisputeRecord, Record, RuleRecord
-from hashshare.domain.registry import DisputeBound, Keys, Role, Span
+from hashshare.domain.registry import Keys
+from hashshare.domain.spans import Span
 from hashshare.domain.statements import Submission
 from hashshare.errors import MalformedError, PermissionDeniedError
 from hashshare.service.publish import Publisher

@@ -14,10 +14,10 @@ from hashshare.crypto import canonical
 from hashshare.crypto.envelope import Envelope
 from hashshare.crypto.keys import PrivateKey
 from hashshare.crypto.receipt import parse_receipt, verify_receipt
+from hashshare.domain.members import Status
 from hashshare.domain.names import MemberId
 from hashshare.domain.policy import DisputeReason
 from hashshare.domain.records import DisputeRecord, WithdrawRecord
-from hashshare.domain.registry import Status
 from hashshare.domain.statements import (
     BATCH_MEDIA_TYPE,
     NO_PREVIOUS,

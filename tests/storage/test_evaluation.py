@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hashshare.domain.fold import Fold, Opinion
 from hashshare.domain.hashes import HashAlgorithm, HashValue
+from hashshare.domain.members import Member
 from hashshare.domain.names import MemberId
 from hashshare.domain.policy import (
     Basis,
@@ -23,7 +24,8 @@ from hashshare.domain.policy import (
     attributes_in,
 )
 from hashshare.domain.records import AssertRecord, DisputeRecord, Record, RuleRecord
-from hashshare.domain.registry import Keys, Member, Registry, Span
+from hashshare.domain.registry import Keys, Registry
+from hashshare.domain.spans import Span
 from hashshare.storage import (
     cases,
     election,

@@ -12,12 +12,14 @@ from hashshare.crypto.envelope import Envelope, seal
 from hashshare.crypto.keys import PrivateKey
 from hashshare.crypto.note import NoteSigner
 from hashshare.domain.documents import encode_document
+from hashshare.domain.hash_sets import HashSet
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.joining import Trust
+from hashshare.domain.members import Member, Role
 from hashshare.domain.names import HashSetId, MemberId, format_time
 from hashshare.domain.policy import Basis, Media, View
 from hashshare.domain.records import AssertRecord, DisputeRecord, Record, RuleRecord
-from hashshare.domain.registry import HashSet, Keys, Member, Registry, Role
+from hashshare.domain.registry import Keys, Registry
 from hashshare.domain.statements import (
     BATCH_MEDIA_TYPE,
     NO_PREVIOUS,

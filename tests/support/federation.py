@@ -13,10 +13,11 @@ from hashshare.cli.server import Options, build_server
 from hashshare.client import Client, Profile
 from hashshare.client.enrol import enrol
 from hashshare.config import LimitSettings, ServerSettings
+from hashshare.domain.hash_sets import HashSet
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.joining import Invitation
+from hashshare.domain.members import Member, Role
 from hashshare.domain.policy import View
-from hashshare.domain.registry import HashSet, Member, Role
 from hashshare.http import Server
 from hashshare.storage.database import Pool, open_pool
 

@@ -12,9 +12,10 @@ from hashshare.crypto.keys import PublicKey
 from hashshare.domain.buckets import root_of
 from hashshare.domain.changes import Version
 from hashshare.domain.fold import Fold
+from hashshare.domain.hash_sets import HashSet
 from hashshare.domain.names import HashSetId, ListName, MemberId, ViewId
 from hashshare.domain.records import Record
-from hashshare.domain.registry import HashSet, Registry
+from hashshare.domain.registry import Registry
 from hashshare.domain.statements import Publication, read_publication
 from hashshare.replica import Replica
 from hashshare.storage.publications import PublicationRow

@@ -5,7 +5,7 @@ import struct
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hashshare.crypto.cosignature import Witness, WitnessVerifier, verify_cosignature
@@ -36,6 +36,7 @@ def _cosigned(text: str = CHECKPOINT.text(), now: datetime = NOW) -> bytes:
     return SignedText(text, (LOG.sign(text), WITNESS.cosign(text, now=now))).encode()
 
 
+@example(datetime(2515, 1, 1, microsecond=999_999, tzinfo=UTC))
 @given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
 def test_a_cosignature_says_when(now: datetime) -> None:
     """In whole seconds; and it does not disturb the log's own signature."""

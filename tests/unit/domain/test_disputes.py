@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from hashshare.domain.disputes import BEGINNING, counts_alone
-from hashshare.domain.registry import DisputeBound
+from hashshare.domain.hash_sets import DisputeBound
 
 BOUND = DisputeBound(hours=24, records=10)
 NOW = datetime(2026, 11, 23, 10, tzinfo=UTC)

@@ -30,7 +30,7 @@ from hashshare.domain.records import (
     RuleRecord,
     WithdrawRecord,
 )
-from hashshare.domain.registry import Span
+from hashshare.domain.spans import Span
 from tests.strategies import ALGORITHMS, JURISDICTIONS, MEMBERS, histories, views
 
 SHA256 = HashAlgorithm.SHA256

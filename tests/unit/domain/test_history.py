@@ -12,11 +12,13 @@ from hashshare.crypto.keys import PrivateKey
 from hashshare.crypto.merkle import leaf_hash, root_of
 from hashshare.crypto.note import NoteVerifier
 from hashshare.domain.documents import encode_document
+from hashshare.domain.hash_sets import HashSet
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.history import History, named_documents
 from hashshare.domain.joining import Recovery, Trust
+from hashshare.domain.members import Member, Role, Status
 from hashshare.domain.policy import View
-from hashshare.domain.registry import HashSet, Keys, Member, Registry, Role, Status
+from hashshare.domain.registry import Keys, Registry
 from hashshare.domain.statements import (
     BATCH_MEDIA_TYPE,
     NO_PREVIOUS,

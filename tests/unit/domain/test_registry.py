@@ -8,20 +8,13 @@ import pytest
 
 from hashshare.crypto.keys import PrivateKey
 from hashshare.domain.documents import Document, encode_document
+from hashshare.domain.hash_sets import HashSet
 from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.members import KeyScope, Member, Role, Status
 from hashshare.domain.names import HashSetId
 from hashshare.domain.policy import View
-from hashshare.domain.registry import (
-    HashSet,
-    Keys,
-    KeyScope,
-    Member,
-    Registry,
-    Role,
-    Status,
-    parse_registry,
-    verify_succession,
-)
+from hashshare.domain.registry import Keys, Registry, parse_registry
+from hashshare.domain.succession import verify_succession
 from hashshare.errors import (
     AlreadyExistsError,
     HashshareError,

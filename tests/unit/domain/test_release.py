@@ -7,9 +7,10 @@ import pytest
 
 from hashshare.domain.documents import encode_document
 from hashshare.domain.hashes import HashAlgorithm
+from hashshare.domain.members import Role, Status
 from hashshare.domain.names import HashSetId, ListName
 from hashshare.domain.policy import View
-from hashshare.domain.registry import Registry, Role, Status, parse_registry
+from hashshare.domain.registry import Registry, parse_registry
 from hashshare.domain.release import (
     may_read_list,
     readable_lists,

@@ -11,17 +11,10 @@ from hashshare.crypto import canonical
 from hashshare.crypto.envelope import Envelope, parse_envelope, seal
 from hashshare.crypto.keys import PrivateKey
 from hashshare.domain.documents import Document, decode_document, encode_document
+from hashshare.domain.hash_sets import HashSet
 from hashshare.domain.hashes import HashAlgorithm
-from hashshare.domain.registry import (
-    HashSet,
-    Keys,
-    KeyScope,
-    Member,
-    Registry,
-    Role,
-    Status,
-    parse_registry,
-)
+from hashshare.domain.members import KeyScope, Member, Role, Status
+from hashshare.domain.registry import Keys, Registry, parse_registry
 from hashshare.domain.statements import (
     BATCH_MEDIA_TYPE,
     NO_PREVIOUS,

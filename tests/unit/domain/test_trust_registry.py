@@ -9,8 +9,10 @@ from hashshare.crypto import canonical
 from hashshare.crypto.envelope import seal
 from hashshare.crypto.keys import PrivateKey
 from hashshare.domain.documents import encode_document
+from hashshare.domain.hash_sets import HashSet
 from hashshare.domain.hashes import HashAlgorithm
-from hashshare.domain.registry import HashSet, Keys, Member, Registry
+from hashshare.domain.members import Member
+from hashshare.domain.registry import Keys, Registry
 from hashshare.domain.statements import (
     REGISTRY_TYPE,
     NamedDocument,

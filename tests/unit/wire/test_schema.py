@@ -15,8 +15,9 @@ from hashshare.crypto.encoding import encode_base64
 from hashshare.errors import HashshareError, MalformedError
 from hashshare.wire import cases, feedback, lists, members, report, submissions, trail
 from hashshare.wire.document import WireDocument
+from hashshare.wire.operations import OPERATIONS
 from hashshare.wire.problem import PROBLEM_TYPES, decode_problem, encode_problem
-from hashshare.wire.schema import OPERATIONS, build_schemas, main
+from hashshare.wire.schema import build_schemas, main
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"
 FILES: dict[str, Any] = build_schemas()
