@@ -97,7 +97,7 @@ async def _merge_known(
 ) -> tuple[Numbers, int]:
     mentions = _mentions(batch, ids, ids > 0)
     repository = AssertionRepository(connection, author)
-    if len(mentions.ids) and not await repository.has_spoken():
+    if len(mentions.ids) and not await repository.may_have_spoken(mentions.ids):
         await _say_new(repository, mentions)
         return np.sort(ids[ids > 0]), 0
     if batch.columns.operation is Operation.ASSERT:

@@ -32,6 +32,19 @@ HAS_SPOKEN: Final = """
     SELECT EXISTS (SELECT FROM submission WHERE hash_set_no = $1 AND member_no = $2)
 """
 
+# Goes along the index from one id to the other: a million hashes in a tenth of a second.
+HAS_SPOKEN_BETWEEN: Final = """
+    -- $1 hash_set_no, $2 member_no, $3 lowest hash id, $4 highest
+    SELECT EXISTS (SELECT FROM assertion
+                    WHERE hash_set_no = $1 AND hash_id BETWEEN $3 AND $4 AND member_no = $2
+                      AND ended_in IS NULL)
+        OR EXISTS (SELECT FROM dispute
+                    WHERE hash_set_no = $1 AND hash_id BETWEEN $3 AND $4 AND member_no = $2
+                      AND ended_in IS NULL)
+"""
+
+_SCATTERED: Final = 8
+
 # In all statements below: $1 hash_set_no, $2 member_no. Statistics lag behind a bulk import by
 # minutes, and with wrong ones a join may take hours. So none of them leaves a choice: what is
 # staged or named is gone through, and OFFSET 0 keeps the look-up of each from being reordered.
@@ -174,12 +187,14 @@ class AssertionRepository:
     connection: "Connection"
     author: Author
 
-    async def has_spoken(self) -> bool:
-        """Return whether the member has submitted anything to the hash set before."""
-        author = self.author
-        spoken: bool = await self.connection.fetchval(
-            HAS_SPOKEN, author.hash_set_no, author.member_no
-        )
+    async def may_have_spoken(self, ids: Numbers) -> bool:
+        """Return False only if the member has nothing in force on any of these hashes."""
+        key = (self.author.hash_set_no, self.author.member_no)
+        spoken: bool = await self.connection.fetchval(HAS_SPOKEN, *key)
+        lowest, highest = int(ids.min()), int(ids.max())
+        # A batch of another member has ids close together. Scattered ones are looked up singly.
+        if spoken and highest - lowest < _SCATTERED * len(ids):
+            spoken = await self.connection.fetchval(HAS_SPOKEN_BETWEEN, *key, lowest, highest)
         return spoken
 
     async def assert_known(self, mentions: Mentions) -> tuple[Numbers, int]:

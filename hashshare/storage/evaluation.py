@@ -13,125 +13,17 @@ from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.policy import QuorumOf, View
 from hashshare.domain.registry import Registry
 from hashshare.storage.database import Connection, Record
+from hashshare.storage.evaluation_sql import (
+    ALL_THROUGH,
+    PREPARE_SINGLY,
+    PREPARE_THROUGH,
+    TOUCHED_SINGLY,
+    TOUCHED_THROUGH,
+)
 
 _MOST_ENCODED: Final = 65_536
-
-# What to evaluate: $1 hash_set_no, $2 covered, $3 log_size, $4 lowest, $5 highest.
-_TOUCHED: Final = """
-    WITH chosen AS MATERIALIZED (
-        SELECT DISTINCT touched_id AS hash_id
-          FROM touched CROSS JOIN LATERAL unnest(hash_ids) AS touched_id
-         WHERE hash_set_no = $1 AND log_index >= $2 AND log_index < $3
-           AND touched_id BETWEEN $4 AND $5
-    )
-"""
-_ALL: Final = """
-    WITH chosen AS (
-        SELECT hash_id
-          FROM hash
-         WHERE hash_set_no = $1 AND hash_id BETWEEN $4 AND $5
-           -- Not needed here, but a parameter must have a type.
-           AND $2::bigint IS NOT NULL AND $3::bigint IS NOT NULL
-    )
-"""
-
-# How: $6 quorum, $7 quorum of jurisdictions, $8 relayed assertions count, $9 dispute_limit,
-# $10 classifications, $11 sources, $12 media, $13 show_members, and at the place of each
-# member's number $14 its id, $15 its jurisdiction. What is disregarded: $16 member number,
-# $17 first and $18 last sequence of each part; null when nothing is, and then not looked at.
-# At the place of each member's number $19 its weight; $20 excluded classifications, $21 sources.
-#
-# One hash after the other, by index: statistics lag behind a bulk import by minutes, and with
-# wrong ones the planner's own joins take a time that grows with the square of the number.
-_EVALUATION: Final = """
-    SELECT algorithm, value,
-           CASE WHEN (CASE WHEN $7::boolean THEN jurisdictions ELSE weight END) >= $6::integer
-                 -- One that does not count alone counts as soon as there is a second one.
-                 AND (CASE WHEN disputes > 1 THEN disputes ELSE alone END) < $9::integer
-                 AND decision IS DISTINCT FROM 'remove'
-           THEN
-               -- RFC 8785: names sorted, no space. Nothing here needs an escape.
-               CASE WHEN $13::boolean THEN '{"by":{"' || named || '"}'
-                    ELSE '{"classifications":["' || named || '"]' END
-               || CASE WHEN disputes > 0 THEN ',"disputes":' || disputes ELSE '' END
-               || CASE WHEN media = other_media THEN ',"media":"' || media || '"' ELSE '' END
-               || CASE WHEN $13::boolean THEN '}' ELSE ',"members":' || members || '}' END
-           END AS attributes
-      FROM chosen JOIN hash USING (hash_id)
-           CROSS JOIN LATERAL (
-        SELECT count(*) AS members,
-               coalesce(sum(CASE WHEN basis = 'reviewed' THEN ($19::integer[])[stance_no]
-                                 ELSE 1 END), 0) AS weight,
-               count(DISTINCT jurisdiction) AS jurisdictions,
-               min(media) AS media,
-               max(media) AS other_media,
-               CASE WHEN $13::boolean THEN
-                   string_agg(member_id || '":"' || classification, '","'
-                              ORDER BY member_id COLLATE "C")
-               ELSE
-                   string_agg(DISTINCT classification COLLATE "C", '","'
-                              ORDER BY classification COLLATE "C")
-               END AS named
-          FROM (
-            -- Of a member's assertions in force, the one that speaks for it: its latest, and
-            -- of one submission the greatest record id. Who disputes has none in force.
-            SELECT DISTINCT ON (member_no)
-                   member_no AS stance_no,
-                   ($14::text[])[member_no] AS member_id,
-                   ($15::text[])[member_no] AS jurisdiction,
-                   classification, media, basis
-              FROM assertion
-             WHERE hash_set_no = $1 AND hash_id = chosen.hash_id AND ended_in IS NULL
-               AND ($16::integer[] IS NULL OR NOT EXISTS (
-                   SELECT FROM unnest($16::integer[], $17::bigint[], $18::bigint[])
-                               AS span (of_no, first, last)
-                    WHERE of_no = member_no AND sequence BETWEEN first AND last))
-             ORDER BY member_no, sequence DESC, record COLLATE "C" DESC
-          ) AS stance
-         WHERE ($8::boolean OR basis = 'reviewed')
-           AND ($10::text[] IS NULL OR classification = ANY ($10::text[]))
-           AND ($11::text[] IS NULL OR member_id = ANY ($11::text[]))
-           -- Not stated is none of the media.
-           AND ($12::text[] IS NULL OR media = ANY ($12::text[]))
-           AND ($20::text[] IS NULL OR classification <> ALL ($20::text[]))
-           AND ($21::text[] IS NULL OR member_id <> ALL ($21::text[]))
-           ) AS tally
-           LEFT JOIN LATERAL (
-        -- The latest ruling holds.
-        SELECT decision, log_index
-          FROM ruling CROSS JOIN LATERAL (
-               SELECT log_index FROM submission
-                WHERE member_no = ruling.member_no AND sequence = ruling.sequence
-               OFFSET 0) AS place
-         WHERE hash_set_no = $1 AND hash_id = chosen.hash_id
-           AND ($16::integer[] IS NULL OR NOT EXISTS (
-               SELECT FROM unnest($16::integer[], $17::bigint[], $18::bigint[])
-                           AS span (of_no, first, last)
-                WHERE of_no = member_no AND sequence BETWEEN first AND last))
-         ORDER BY log_index DESC
-         LIMIT 1
-           ) AS ruled ON true
-           CROSS JOIN LATERAL (
-        -- Those that no ruling has settled.
-        SELECT count(*) AS disputes, count(*) FILTER (WHERE place.alone) AS alone
-          FROM dispute CROSS JOIN LATERAL (
-               SELECT log_index, alone FROM submission
-                WHERE member_no = dispute.member_no AND sequence = dispute.sequence
-               OFFSET 0) AS place
-         WHERE hash_set_no = $1 AND hash_id = chosen.hash_id AND ended_in IS NULL
-           AND place.log_index > coalesce(ruled.log_index, -1)
-           AND ($16::integer[] IS NULL OR NOT EXISTS (
-               SELECT FROM unnest($16::integer[], $17::bigint[], $18::bigint[])
-                           AS span (of_no, first, last)
-                WHERE of_no = member_no AND sequence BETWEEN first AND last))
-           ) AS disputed
-     WHERE hash_set_no = $1
-     ORDER BY algorithm,
-              CASE WHEN algorithm IN ('pdq', 'photodna') THEN sha256(value) ELSE value END
-"""
-
-EVALUATE_TOUCHED: Final = _TOUCHED + _EVALUATION
-EVALUATE_ALL: Final = _ALL + _EVALUATION
+# Looking a hash up costs about so many times what passing it by does.
+_DENSE: Final = 8
 
 MEASURE_TOUCHED: Final = """
     -- $1 hash_set_no, $2 covered, $3 log_size
@@ -161,13 +53,6 @@ READ_DISREGARDED: Final = """
 
 READ_MEMBERS: Final = """
     SELECT member_no, member_id FROM member
-"""
-
-PREPARE_PLANNER: Final = """
-    SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-           set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
-           set_config('jit', 'off', true),
-           set_config('plan_cache_mode', 'force_custom_plan', true)
 """
 
 
@@ -248,8 +133,8 @@ class EvaluationRepository:
         """
         if span.number == 0:
             return
-        await self.connection.execute(PREPARE_PLANNER)
-        statement = EVALUATE_ALL if span.covered is None else EVALUATE_TOUCHED
+        prepare, statement = _statements(span)
+        await self.connection.execute(prepare)
         members = await self._read_members()
         arguments = [
             *_arguments(span, view, registry, members),
@@ -277,6 +162,15 @@ class EvaluationRepository:
             return None, None, None
         rows = await self.connection.fetch(READ_DISREGARDED, *map(list, zip(*spans, strict=True)))
         return [[row[name] for row in rows] for name in ("member_no", "first", "last")]
+
+
+def _statements(span: Span) -> tuple[str, str]:
+    """Return the settings of the planner and the statement that suit ``span``."""
+    if span.covered is None:
+        return PREPARE_THROUGH, ALL_THROUGH
+    if span.number * _DENSE >= span.highest - span.lowest + 1:
+        return PREPARE_THROUGH, TOUCHED_THROUGH
+    return PREPARE_SINGLY, TOUCHED_SINGLY
 
 
 def _arguments(span: Span, view: View, registry: Registry, members: list[str]) -> Sequence[object]:

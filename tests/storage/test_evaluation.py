@@ -1,5 +1,6 @@
 """The SQL of views against ``domain.policy.attributes_in``."""
 
+import dataclasses
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
@@ -30,6 +31,7 @@ from hashshare.storage import (
     cases,
     election,
     evaluation,
+    evaluation_sql,
     notices,
     provenance,
     publications,
@@ -145,12 +147,27 @@ WEIGHED: History = [
 ]
 
 
-def _weighed(**fields: Any) -> dict[str, Any]:
+# A dispute that is settled and one that is not; and of two rulings the later one holds.
+_REVIEWED = [AssertRecord(f"r{n}", h, "A1", None, Basis.REVIEWED) for n, h in enumerate(_BOTH)]
+SETTLED: History = [
+    (MEMBERS[0], list(_REVIEWED)),
+    (MEMBERS[1], [DisputeRecord(h, DisputeReason.OTHER) for h in _BOTH]),
+    (MEMBERS[2], [RuleRecord(_BOTH[0], Decision.KEEP, "seen")]),
+]
+RULED: History = [
+    (MEMBERS[0], list(_REVIEWED)),
+    (MEMBERS[2], [RuleRecord(_BOTH[0], Decision.REMOVE, "seen")]),
+    (MEMBERS[2], [RuleRecord(h, Decision.KEEP, "seen") for h in _BOTH]),
+    (MEMBERS[2], [RuleRecord(_BOTH[1], Decision.REMOVE, "seen")]),
+]
+
+
+def _given(history: History, **fields: Any) -> dict[str, Any]:
     return {
-        "history": WEIGHED,
+        "history": history,
         "view": View(basis="any", **fields),
         "covered": 0,
-        "log_size": 2,
+        "log_size": len(history),
         "batch_size": 5,
         "alone": [True] * 10,
         "unheard": {},
@@ -218,10 +235,12 @@ async def connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     alone=st.lists(st.booleans(), min_size=10, max_size=10),
     unheard=disregarded,
 )
-@example(**_weighed(quorum=2, weights={TRUSTED: 2}))
-@example(**_weighed(quorum=3, weights={TRUSTED: 2}))
-@example(**_weighed(excluded_classifications=("A1",)))
-@example(**_weighed(excluded_sources=(TRUSTED,)))
+@example(**_given(WEIGHED, quorum=2, weights={TRUSTED: 2}))
+@example(**_given(WEIGHED, quorum=3, weights={TRUSTED: 2}))
+@example(**_given(WEIGHED, excluded_classifications=("A1",)))
+@example(**_given(WEIGHED, excluded_sources=(TRUSTED,)))
+@example(**_given(SETTLED, quorum=1))
+@example(**_given(RULED, quorum=1))
 @with_database
 async def test_a_view_in_sql_equals_the_domain(
     connection: asyncpg.Connection,
@@ -280,22 +299,37 @@ async def _evaluate(
     batch_size: int,
 ) -> dict[HashValue, bytes | None]:
     repository = EvaluationRepository(connection)
-    span = await repository.measure(hash_set_no, covered=covered, log_size=log_size)
-    found: list[tuple[HashValue, bytes | None]] = []
-    async for part in repository.evaluate(span, view, registry, batch_size=batch_size):
-        assert 1 <= len(part.values) <= batch_size
-        values = [HashValue(part.algorithm, value) for value in part.values]
-        found += zip(values, part.attributes, strict=True)
-    for (one, _), (other, _) in pairwise(found):
-        assert _order(one) < _order(other)
-    return dict(found)
+    dense = await repository.measure(hash_set_no, covered=covered, log_size=log_size)
+    # As if they lay apart: they are then looked up one after the other.
+    sparse = dataclasses.replace(dense, highest=dense.highest + 1000)
+    ways = []
+    for span in (dense, sparse):
+        found: list[tuple[HashValue, bytes | None]] = []
+        async for part in repository.evaluate(span, view, registry, batch_size=batch_size):
+            assert 1 <= len(part.values) <= batch_size
+            values = [HashValue(part.algorithm, value) for value in part.values]
+            found += zip(values, part.attributes, strict=True)
+        for (one, _), (other, _) in pairwise(found):
+            assert _order(one) < _order(other)
+        ways.append(found)
+    assert ways[0] == ways[1]
+    return dict(ways[0])
 
 
 def _order(value: HashValue) -> tuple[HashAlgorithm, bytes]:
     return value.algorithm, value.algorithm.key(value.value)
 
 
-MODULES = [cases, election, evaluation, notices, provenance, publications, snapshots]
+MODULES = [
+    cases,
+    election,
+    evaluation,
+    evaluation_sql,
+    notices,
+    provenance,
+    publications,
+    snapshots,
+]
 STATEMENTS = {
     f"{module.__name__}.{name}": text
     for module in MODULES
