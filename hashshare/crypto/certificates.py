@@ -27,8 +27,8 @@ BACKDATE: Final = timedelta(minutes=5)
 
 _MEMBER_URI: Final = "urn:hashshare:member:"
 _HOST: Final = re.compile(r"(?=.{1,253}\Z)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
-# What reading a certificate or request of somebody else's making can raise.
-_UNREADABLE: Final = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
+UNREADABLE: Final = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
+"""What reading a certificate or request of somebody else's making can raise."""
 
 ClientKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
@@ -101,7 +101,7 @@ class Issued:
         """
         try:
             return cls(x509.load_pem_x509_certificate(pem))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise MalformedError("not a certificate in PEM") from error
 
     @classmethod
@@ -113,14 +113,14 @@ class Issued:
         """
         try:
             return [cls(found) for found in x509.load_pem_x509_certificates(pem)]
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise MalformedError("not certificates in PEM") from error
 
     def is_issued_by(self, other: Self) -> bool:
         """Return whether the key of another certificate signed this one."""
         try:
             self.certificate.verify_directly_issued_by(other.certificate)
-        except (*_UNREADABLE, TypeError, InvalidSignature):
+        except (*UNREADABLE, TypeError, InvalidSignature):
             return False
         return True
 
@@ -133,7 +133,7 @@ class Issued:
         """
         try:
             return cls(x509.load_der_x509_certificate(der))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise MalformedError("not a certificate in DER") from error
 
 
@@ -169,7 +169,7 @@ class Authority:
         private, issued = parse_tls_key(key), Issued.parse(root)
         try:
             public = issued.certificate.public_key()
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise MalformedError("the key in the CA's certificate is of no known kind") from error
         if private.public_key() != public:
             raise MalformedError("the CA's key and certificate do not belong together")
@@ -284,9 +284,22 @@ def parse_csr(pem: str) -> ClientKey:
         raise MalformedError(f"a request has at most {MAX_CSR_BYTES} bytes")
     try:
         request = x509.load_pem_x509_csr(pem.encode("ascii"))
-        valid, key = request.is_signature_valid, request.public_key()
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise MalformedError("not a certificate signing request in PEM") from error
+    return certified_key(request)
+
+
+def certified_key(request: x509.CertificateSigningRequest) -> ClientKey:
+    """Return the public key of a request; its signature proves possession of it.
+
+    Raises:
+        MalformedError: The key or the signature cannot be read.
+        KeyUnsafeError: It is not signed by its key, or the key is of a kind not accepted.
+    """
+    try:
+        valid, key = request.is_signature_valid, request.public_key()
+    except UNREADABLE as error:
+        raise MalformedError("the request's key or signature is of no known kind") from error
     if not valid:
         raise KeyUnsafeError("the request is not signed by its key")
     return _acceptable(key)

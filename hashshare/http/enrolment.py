@@ -10,11 +10,15 @@ from hashshare.crypto import canonical
 from hashshare.domain.documents import encode_document
 from hashshare.domain.names import format_time
 from hashshare.errors import NotFoundError
+from hashshare.http import est
 from hashshare.http.context import answer, now, read_document, services
 from hashshare.http.trail import annotate_act
 from hashshare.wire.members import EnrolmentDone, EnrolmentRequest
 
 routes: Final = web.RouteTableDef()
+
+# Whoever has no certificate yet may know by whom it will be (RFC 7030 section 4.1.2).
+routes.get(est.CA_CERTIFICATES)(est.get_ca_certificates)
 
 
 @routes.get("/health")

@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from hashshare import __version__
+from hashshare.crypto.certificates import parse_csr
 from hashshare.crypto.encoding import parse_digest
 from hashshare.domain.agreements import Agreement
 from hashshare.domain.names import MemberId, format_time
@@ -77,7 +78,7 @@ async def post_renewal(request: web.Request) -> web.StreamResponse:
     """Give the caller a new certificate; its present one stays valid."""
     body = await read_document(request, RenewalRequest)
     issued = await services(request).membership.renew(
-        request[PEER], csr=body.csr, label=body.label, now=now()
+        request[PEER], key=parse_csr(body.csr), label=body.label, now=now()
     )
     document = RenewalDone(certificate=issued.pem, not_after=format_time(issued.not_after))
     return answer(document, status=201)

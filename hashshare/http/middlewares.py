@@ -28,6 +28,8 @@ _LIST: Final = "/v1/lists/{hash_set}/{view}/{algorithm}"
 _FOR_ALL: Final = {
     ("GET", "/v1/self"),
     ("POST", "/v1/renewals"),
+    ("POST", "/.well-known/est/simplereenroll"),
+    ("GET", "/.well-known/est/cacerts"),
     ("GET", "/v1/registry"),
     ("GET", "/v1/registry/{version}"),
     ("GET", "/v1/trust/metadata/{name}"),
@@ -96,7 +98,11 @@ async def render_problems(request: web.Request, handler: Handler) -> web.StreamR
     except HashshareError as error:
         return to_response(error, request[REQUEST_ID])
     except web.HTTPError as error:
-        return _blank(HTTPStatus(error.status), request[REQUEST_ID])
+        response = _blank(HTTPStatus(error.status), request[REQUEST_ID])
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            # RFC 9110 section 15.5.6
+            response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+        return response
     except (ConnectionError, asyncio.CancelledError):
         # The peer is gone, or was cut off.
         raise

@@ -18,6 +18,7 @@ from hashshare.http import (
     cases,
     console,
     enrolment,
+    est,
     feedback,
     lists,
     log,
@@ -53,6 +54,7 @@ API_MODULES: Final = (
     lists,
     members,
     own_certificates,
+    est,
     trail,
     report,
     trust,
@@ -168,6 +170,7 @@ class Server:
             self._services,
             [
                 log_requests,
+                est.refuse_in_words,
                 render_problems,
                 console.guard_console,
                 trail.keep_trail,
@@ -182,7 +185,14 @@ class Server:
 
     def _build_enrol(self) -> web.Application:
         app = _application(
-            self._services, [log_requests, render_problems, trail.keep_trail, limit_address]
+            self._services,
+            [
+                log_requests,
+                est.refuse_in_words,
+                render_problems,
+                trail.keep_trail,
+                limit_address,
+            ],
         )
         app[ADDRESS_LIMIT] = RateLimit(self._limits.address_per_second, self._limits.address_burst)
         for module in ENROL_MODULES:

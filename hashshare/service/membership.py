@@ -191,20 +191,25 @@ class MembershipService:
         _LOG.info("member enrolled", member=invitation.member, approved=approved)
         return Enrolled(issued, invitation.member, approved, version)
 
-    async def renew(self, peer: Peer, *, csr: str, label: str | None, now: datetime) -> Issued:
+    async def renew(
+        self, peer: Peer, *, key: ClientKey, label: str | None, now: datetime
+    ) -> Issued:
         """Return a new certificate for the member that asks; the old one stays valid.
 
+        Args:
+            peer: Who asks.
+            key: Proven to be the peer's, by a request that it signed.
+            label: The new one's name; None for that of the old one.
+            now: From when on it is valid.
+
         Raises:
-            KeyUnsafeError: The key is not acceptable.
-            MalformedError: The request is not in its form.
+            MalformedError: The label is out of bounds.
         """
         # A certificate with a scope is known by its name, which stays.
         keep = label is None or peer.scope is not None
         chosen = peer.certificate.label if keep or label is None else label
         _verify_label(chosen)
-        issued = self.authorities.for_members().issue_client(
-            parse_csr(csr), member=peer.member, now=now
-        )
+        issued = self.authorities.for_members().issue_client(key, member=peer.member, now=now)
         async with transaction(self.pool) as connection:
             await MembersRepository(connection).append_certificate(
                 _to_row(issued, peer.member, chosen, peer.scope)

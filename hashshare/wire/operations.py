@@ -10,6 +10,7 @@ JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 DSSE: Final = "application/vnd.dsse+json"
 OCTETS: Final = "application/octet-stream"
+CERTIFICATES: Final = "application/pkcs7-mime"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Operation:
         takes: The body: a document, or a media type.
         gives: The answer: a document, a media type, or None for no body.
         enrol: Whether it is on the listener for enrolment, without a client certificate.
+        in_words: Whether refusals are text, and no problem.
     """
 
     method: str
@@ -31,6 +33,7 @@ class Operation:
     headers: tuple[str, ...] = ()
     status: int = 200
     enrol: bool = False
+    in_words: bool = False
 
 
 _LIST: Final = "/v1/lists/{hash_set}/{view}/{algorithm}"
@@ -225,6 +228,21 @@ OPERATIONS: Final = (
         members.RenewalDone,
         members.RenewalRequest,
         status=201,
+    ),
+    Operation(
+        "get",
+        "/.well-known/est/cacerts",
+        "Certificates of the coalition's CA (RFC 7030), for enrolment without a certificate too",
+        CERTIFICATES,
+        in_words=True,
+    ),
+    Operation(
+        "post",
+        "/.well-known/est/simplereenroll",
+        "A new certificate for the caller (RFC 7030)",
+        CERTIFICATES,
+        "application/pkcs10",
+        in_words=True,
     ),
     Operation(
         "get",

@@ -131,7 +131,7 @@ def _describe(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "responses": {
             str(operation.status): answer,
-            "default": {"$ref": "#/components/responses/Problem"},
+            "default": _refusal(operation),
         },
         "parameters": _parameters(operation),
     }
@@ -141,6 +141,12 @@ def _describe(operation: Operation) -> dict[str, Any]:
         described["security"] = []
         described["servers"] = [{"url": "https://127.0.0.1:8444"}]
     return described
+
+
+def _refusal(operation: Operation) -> dict[str, Any]:
+    if not operation.in_words:
+        return {"$ref": "#/components/responses/Problem"}
+    return {"description": "Why it was refused", "content": _content("text/plain")}
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:

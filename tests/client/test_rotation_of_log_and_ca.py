@@ -13,7 +13,7 @@ from hashshare.cli.ceremony import TARGETS_KEY
 from hashshare.client import Client, Profile
 from hashshare.client.enrol import enrol
 from hashshare.client.session import Session
-from hashshare.crypto.certificates import Authority, Issued
+from hashshare.crypto.certificates import Authority, Issued, new_tls_key
 from hashshare.crypto.keys import KeyFiles, PrivateKey, read_private_key, write_private_key
 from hashshare.crypto.note import Checkpoint, NoteSigner, parse_note, sign_checkpoint
 from hashshare.errors import (
@@ -27,6 +27,7 @@ from hashshare.service.authorities import Authorities
 from tests.cli.test_commands import sh
 from tests.client.test_faults import records
 from tests.client.test_witness import witness
+from tests.support import est
 from tests.support.federation import Federation
 from tests.support.relay import Answer, run_relay
 from tests.support.rooted import Rooted, keep
@@ -190,6 +191,12 @@ async def test_the_ca_is_replaced_while_all_go_on(
         gamma = (await enrol(invitation, federation.folder / "gamma")).profile
         for profile in (running.profile, gamma):
             assert profile.certificate().is_issued_by(new)
+        # Whoever renews over EST hears of both, and is certified by the new one, too.
+        told = (await est.ask(beta, est.CA_CERTIFICATES)).certificates
+        assert {one.fingerprint for one in told} == {new.fingerprint, old.fingerprint}
+        request = est.sign(est.request_like(beta.certificate().certificate), new_tls_key())
+        (renewed,) = (await est.ask(beta, est.REENROLMENT, request)).certificates
+        assert renewed.is_issued_by(new)
         await got_through(gamma)
         await got_through(beta)
         assert (await keep(beta)).authorities == [new, old]
