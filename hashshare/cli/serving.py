@@ -8,6 +8,7 @@ import typer
 import uvloop
 
 from hashshare.cli.coalition import Plan, create_coalition, origin_of
+from hashshare.cli.memory import return_memory
 from hashshare.cli.options import Artifacts, Json
 from hashshare.cli.output import EXIT_CODES, ending, output
 from hashshare.cli.server import Listening, Options, configure_logging, serve
@@ -108,6 +109,7 @@ def serve_command(
 ) -> None:
     """Serve the API over TLS 1.3 with required client certificates, until SIGTERM."""
     configure_logging()
+    return_memory()
     options = Options(folder, database, listen, enrol_listen, publisher, artifacts)
 
     def started(listening: Listening) -> None:

@@ -1,0 +1,25 @@
+"""Memory: what a large batch took goes back to the system as soon as it is freed."""
+
+import ctypes
+from typing import Final
+
+import pyarrow as pa
+
+# malloc.h of glibc; mallopt(3).
+_TRIM_THRESHOLD: Final = -1
+_MMAP_THRESHOLD: Final = -3
+_BYTES: Final = 128 * 1024
+
+
+def return_memory() -> None:
+    """Have blocks of 128 KiB and more returned when they are freed, in a process that lasts.
+
+    Left alone, glibc raises that bound up to 32 MiB as soon as one is freed, and then keeps most of
+    what arrays for a batch of a million took; Arrow's own allocator does alike. Elsewhere than on
+    glibc only Arrow is told.
+    """
+    pa.set_memory_pool(pa.system_memory_pool())
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+            mallopt(option, _BYTES)
