@@ -22,7 +22,8 @@ _TOUCHED: Final = """
     ), chosen AS (
         SELECT hash_id, algorithm, value
           FROM touched_hash JOIN hash USING (hash_id)
-         WHERE hash_set_no = $1 AND hash_id BETWEEN $4 AND $5
+         -- Of the table: with a bound of the other side alone it would be read from its beginning.
+         WHERE hash_set_no = $1 AND hash.hash_id BETWEEN $4 AND $5
     )
 """
 _ALL: Final = """
