@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import mkdtemp
 
+from hashshare.client import Profile
 from scripts.demo import (
     BOLD,
     HASHSHARE,
@@ -27,10 +28,22 @@ from scripts.demo import (
     wait_for_version,
     write_csv,
 )
+from tests.support.browser import chromium, import_certificate, missing
 
 FAILED, UNVERIFIED = 1, 3
 SET = "hashes"
 LISTS = (f"{SET}/all/sha256", f"{SET}/confirmed/sha256")
+CONSOLE = (
+    "",
+    "members",
+    "members/acme",
+    "hash-sets",
+    "submissions",
+    "cases",
+    "log",
+    "trail",
+    "report",
+)
 MEMBERS = {
     "acme": ("ACME Platform", "US", ("contributor", "reader")),
     "beta": ("Beta Social", "US", ("contributor", "reader")),
@@ -342,6 +355,29 @@ def account(year: Year) -> None:
     print((year.folder / "report.md").read_text())
 
 
+def pictures(year: Year) -> None:
+    """The admin's console, in a real Chromium where there is one, with the year in it."""
+    if missing():
+        print(f"No pictures of the console: there is no {', '.join(missing())} (scripts/browser).")
+        return
+    step("The console", "Each page, as the admin's browser shows it with the admin's certificate.")
+    bundle, home, shots = (year.folder / name for name in ("console.p12", "home", "console"))
+    password = str(
+        ask("admin", "browser-cert", "--output", bundle, profile=year.admin)[0]["password"]
+    )
+    authority = year.folder / "ca.pem"
+    profile = Profile.load(year.admin)
+    authority.write_text(profile.trust.ca)
+    import_certificate(home, bundle, password, authority)
+    shots.mkdir(exist_ok=True)
+    with chromium(home, profile.api_url) as driver:
+        driver.set_window_size(1200, 1600)
+        for page in CONSOLE:
+            driver.get(f"{profile.api_url}/console/{page}".rstrip("/"))
+            driver.save_screenshot(str(shots / f"{page.replace('/', '-') or 'overview'}.png"))
+    print(f"{len(CONSOLE)} pictures in {shots}")
+
+
 CHAPTERS = [
     found_it,
     first_lists,
@@ -354,6 +390,7 @@ CHAPTERS = [
     stricter,
     leave,
     account,
+    pictures,
 ]
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Commands for governance by several admins: who must sign, and signing what waits."""
 
 import asyncio
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -87,8 +88,21 @@ def review(file: File, *, profile: ProfileOption = None, as_json: Json = False) 
 
 
 @app.command(epilog=f"Example: hashshare governance sign registry-8.json\n\n{EXIT_CODES}")
-def sign(file: File, *, profile: ProfileOption = None, as_json: Json = False) -> None:
-    """Sign a proposal with this profile's governance key, and put it into force once complete."""
+def sign(
+    file: File,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal.")] = False,
+    profile: ProfileOption = None,
+    as_json: Json = False,
+) -> None:
+    """Sign a proposal with this profile's governance key, and put it into force once complete.
+
+    On a terminal it shows what the proposal changes, and asks, first.
+    """
+    asked = not yes and sys.stdin.isatty()
+    if asked:
+        _tell(run(_read(file, profile)))
+        typer.confirm("Sign it?", abort=True, err=True)
 
     async def work() -> tuple[Proposal, RegistryAppended | RedactionDocument | None]:
         loaded = load_profile(profile)
@@ -100,7 +114,8 @@ def sign(file: File, *, profile: ProfileOption = None, as_json: Json = False) ->
             return proposal, await client.admin.send(proposal)
 
     proposal, done = run(work())
-    _tell(proposal)
+    if not asked:
+        _tell(proposal)
     if done is None:
         output.say(f"{proposal.missing} more must sign: send {file} on")
     else:

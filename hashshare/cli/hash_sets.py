@@ -12,7 +12,6 @@ from hashshare.cli.options import (
     SetName,
     load_profile,
     names_or_none,
-    split_names,
 )
 from hashshare.cli.output import EXIT_CODES, output, run
 from hashshare.cli.previewing import PreviewOption, put_into_force
@@ -20,6 +19,7 @@ from hashshare.client import Client
 from hashshare.domain.hash_sets import EVERYBODY, DisputeBound, HashSet
 from hashshare.domain.hashes import HashAlgorithm, parse_algorithm
 from hashshare.domain.policy import View
+from hashshare.domain.policy_texts import split_names
 from hashshare.domain.registry import Registry
 from hashshare.errors import MalformedError
 from hashshare.wire.lists import HashSetDocument

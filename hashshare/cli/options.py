@@ -11,6 +11,7 @@ import typer
 from hashshare.cli.output import output
 from hashshare.client import Profile
 from hashshare.domain.names import parse_time
+from hashshare.domain.policy_texts import split_names
 from hashshare.errors import MalformedError
 
 
@@ -69,11 +70,6 @@ def load_profile(chosen: Path | None) -> Profile:
         NotFoundError: There is none.
     """
     return Profile.load(profile_folder(chosen))
-
-
-def split_names(text: str) -> tuple[str, ...]:
-    """Return what a comma-separated text names, sorted and each once."""
-    return tuple(sorted({part.strip() for part in text.split(",") if part.strip()}))
 
 
 def names_or_none(text: str | None) -> tuple[str, ...] | None:

@@ -1,9 +1,8 @@
 """Commands on the views of hash sets."""
 
-import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -14,22 +13,19 @@ from hashshare.cli.options import (
     SetName,
     load_profile,
     names_or_none,
-    split_names,
 )
 from hashshare.cli.output import EXIT_CODES, ending, output, run
 from hashshare.cli.previewing import PreviewOption, put_into_force, show_preview
 from hashshare.client import Client
 from hashshare.client.admin import Edit
 from hashshare.domain.policy import Media, QuorumOf, View
+from hashshare.domain.policy_texts import parse_countries, parse_weights, split_names
 from hashshare.domain.registry import Registry
 from hashshare.errors import AlreadyExistsError, MalformedError, NotFoundError
 
 views = typer.Typer(
     name="view", help="Create and change the views of a hash set.", no_args_is_help=True
 )
-
-
-_COUNTRY: Final = re.compile(r"[A-Z]{2}")
 
 
 class CountedBasisName(StrEnum):
@@ -275,36 +271,14 @@ def _given_later(
     """Return the fields that are left out when they say nothing, as far as they were named."""
     fields: dict[str, Any] = {}
     if weights is not None:
-        fields["weights"] = _parse_weights(weights) or msgspec.UNSET
+        fields["weights"] = parse_weights(weights) or msgspec.UNSET
     if classifications is not None:
         fields["excluded_classifications"] = names_or_none(classifications) or msgspec.UNSET
     if sources is not None:
         fields["excluded_sources"] = names_or_none(sources) or msgspec.UNSET
     if released_to is not None:
-        fields["released_to"] = _parse_countries(released_to) or msgspec.UNSET
+        fields["released_to"] = parse_countries(released_to) or msgspec.UNSET
     return fields
-
-
-def _parse_countries(text: str) -> tuple[str, ...]:
-    countries = split_names(text)
-    for country in countries:
-        if not _COUNTRY.fullmatch(country):
-            raise MalformedError(
-                f"a country is written in two capital letters, such as FR, not {country!r:.40}"
-            )
-    return countries
-
-
-def _parse_weights(text: str) -> dict[str, int]:
-    weights: dict[str, int] = {}
-    for part in split_names(text):
-        member, _, weight = part.partition("=")
-        if not (weight.isdecimal() and len(weight) < 5 and 2 <= int(weight) <= 1000):
-            raise MalformedError(f"a weight is written MEMBER=2 up to 1000, not {part!r:.80}")
-        if member in weights:
-            raise MalformedError(f"there are two weights of {member:.80}")
-        weights[member] = int(weight)
-    return weights
 
 
 def _changing(name: str, given: dict[str, Any]) -> Edit:

@@ -1,14 +1,14 @@
 """Proposals: statements of governance that wait for signatures of further admins, as files.
 
 Where governance has a threshold above one, an admin's act is written to a file with the first
-signature; the next admin looks at what it does, signs, and whoever completes it sends it. No
-server keeps a proposal: who may change the coalition is decided by signatures alone.
+signature; the next admin looks at what it does, signs, and whoever completes it sends it. The
+console writes such files too, with no signature yet. No server keeps a proposal: who may change
+the coalition is decided by signatures alone.
 
 Source: docs/operations.md, "Acts that need several admins".
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -17,7 +17,8 @@ from hashshare.client.profile import Profile
 from hashshare.crypto import canonical
 from hashshare.crypto.envelope import Envelope, pae, parse_envelope, unseal, with_signature
 from hashshare.crypto.keys import PrivateKey, PublicKey
-from hashshare.domain.documents import decode_document, encode_document
+from hashshare.domain.differences import Difference, differences
+from hashshare.domain.documents import decode_document
 from hashshare.domain.registry import Keys, Registry, parse_registry
 from hashshare.domain.statements import REDACTION_TYPE, REGISTRY_TYPE, Redaction, RegistryStatement
 from hashshare.domain.succession import verify_succession
@@ -30,23 +31,6 @@ from hashshare.errors import (
     SignaturesMissingError,
 )
 from hashshare.wire.members import RegistryRequest
-
-_ABSENT = "(none)"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One thing that a proposal changes.
-
-    Attributes:
-        what: Where in the registry, such as ``members.acme.status``.
-        before: As JSON.
-        after: As JSON.
-    """
-
-    what: str
-    before: str
-    after: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +77,7 @@ class Proposal:
         """Return the file's content: what a server takes, once it is complete."""
         return self.envelope.encode()
 
-    def changes(self) -> Iterator[Change]:
+    def changes(self) -> Iterator[Difference]:
         """Yield what it changes in the registry."""
         yield from ()
 
@@ -120,12 +104,9 @@ class RegistryProposal(Proposal):
         """Return the file's content."""
         return self.request().encode()
 
-    def changes(self) -> Iterator[Change]:
+    def changes(self) -> Iterator[Difference]:
         """Yield what it changes, but for the number of the version."""
-        before, after = (json.loads(encode_document(r)) for r in (self.current, self.proposed))
-        for change in _compare("", before, after):
-            if change.what != "version":
-                yield change
+        yield from differences(self.current, self.proposed)
 
 
 def parse_proposal(data: bytes, current: Registry, governance: Keys) -> Proposal:
@@ -139,7 +120,8 @@ def parse_proposal(data: bytes, current: Registry, governance: Keys) -> Proposal
     Raises:
         MalformedError: It is not that, or contradicts itself.
         RegistryConflictError: The registry has moved on since it was made.
-        SignatureInvalidError: None of those who govern signed it, or one did not that it says.
+        SignatureInvalidError: Only others than those who govern signed it, or one did not that
+            it says.
         DigestMismatchError: The document is not the one that was signed.
     """
     try:
@@ -154,8 +136,12 @@ def registry_proposal(
 ) -> RegistryProposal:
     """Return what a request proposes; raises as ``parse_proposal`` does."""
     envelope = parse_envelope(request.envelope)
-    payload = unseal(envelope, _keys_of(governance), payload_type=REGISTRY_TYPE)
-    statement = decode_document(payload, RegistryStatement)
+    # What nobody has signed yet, the console wrote: whoever signs looks at what it does.
+    if envelope.signatures:
+        unseal(envelope, _keys_of(governance), payload_type=REGISTRY_TYPE)
+    elif envelope.payload_type != REGISTRY_TYPE:
+        raise MalformedError("this proposes no version of the registry")
+    statement = decode_document(envelope.payload, RegistryStatement)
     if canonical.digest(request.document) != statement.document.sha256:
         raise DigestMismatchError("the registry is not the one that was signed")
     proposed = parse_registry(request.document)
@@ -216,18 +202,3 @@ def write_proposal(path: Path, data: bytes) -> None:
 
 def _keys_of(governance: Keys) -> list[PublicKey]:
     return [PublicKey.parse(text) for text in governance.keys]
-
-
-def _compare(where: str, before: object, after: object) -> Iterator[Change]:
-    if before == after:
-        return
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        for name in sorted(before.keys() | after.keys()):
-            inner = f"{where}.{name}" if where else name
-            yield from _compare(inner, before.get(name, _ABSENT), after.get(name, _ABSENT))
-        return
-    yield Change(where, _shown(before), _shown(after))
-
-
-def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=True)

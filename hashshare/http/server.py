@@ -16,7 +16,6 @@ from aiohttp.typedefs import Middleware
 from hashshare.errors import HashshareError, UnavailableError
 from hashshare.http import (
     cases,
-    console,
     enrolment,
     est,
     feedback,
@@ -30,6 +29,7 @@ from hashshare.http import (
     trail,
     trust,
 )
+from hashshare.http.console import acts, frame, pages, proposals
 from hashshare.http.context import ADDRESSES, SERVICES, Addresses, Services, now
 from hashshare.http.limits import RateLimit
 from hashshare.http.middlewares import (
@@ -61,7 +61,7 @@ API_MODULES: Final = (
 )
 """What members are answered with, each a module with routes."""
 
-CONSOLE_MODULES: Final = (console,)
+CONSOLE_MODULES: Final = (pages, acts, proposals)
 """What admins and auditors are answered with in a browser."""
 
 ENROL_MODULES: Final = (enrolment,)
@@ -172,7 +172,7 @@ class Server:
                 log_requests,
                 est.refuse_in_words,
                 render_problems,
-                console.guard_console,
+                frame.guard_console,
                 trail.keep_trail,
                 identify_peer,
             ],

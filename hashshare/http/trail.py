@@ -31,6 +31,8 @@ _NO_ACTS: Final = frozenset(
         "/v1/log/cosignatures",
         "/v1/previews",
         "/console/hash",
+        "/console/proposals",
+        "/console/proposals/file",
     }
 )
 # The least status that is the server's fault, or nobody's.

@@ -7,6 +7,7 @@ and sees one state of the database. A few thousand hashes are held at a time.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, Literal
@@ -102,16 +103,24 @@ class PreviewService:
             RegistryConflictError: It is not the next version; fetch the registry again.
             UnavailableError: Another preview is being made.
         """
+        return self._compress(await self._read(document, most))
+
+    async def count(self, document: bytes) -> list[PreviewList]:
+        """Return what becomes of each list, in numbers; raises as ``open`` does."""
+        async with aclosing(await self._read(document, 0)) as parts:
+            return [line async for part in parts for line in part if isinstance(line, PreviewList)]
+
+    async def _read(self, document: bytes, most: int | None) -> AsyncGenerator[list[PreviewLine]]:
         old = (await self.registries.current()).registry
         new = parse_registry(document)
         verify_succession(old, new)
         if self._lock.locked():
             raise UnavailableError("another preview is being made, try again")
-        return self._compress(self._lines(old, new, most))
+        return self._lines(old, new, most)
 
-    async def _compress(self, lines: AsyncIterator[list[PreviewLine]]) -> AsyncGenerator[bytes]:
+    async def _compress(self, lines: AsyncGenerator[list[PreviewLine]]) -> AsyncGenerator[bytes]:
         compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compressobj()
-        async with self._lock:
+        async with aclosing(lines):
             async for part in lines:
                 piece = compressor.compress(b"".join(map(encode_line, part)))
                 # At once: evaluating may take long, and a client gives up a silent server.
@@ -120,8 +129,8 @@ class PreviewService:
 
     async def _lines(
         self, old: Registry, new: Registry, most: int | None
-    ) -> AsyncIterator[list[PreviewLine]]:
-        async with snapshot(self.pool) as connection:
+    ) -> AsyncGenerator[list[PreviewLine]]:
+        async with self._lock, snapshot(self.pool) as connection:
             size = (await LogRepository(connection).read_head()).size
             yield [PreviewHeader(format=FORMAT, log_size=size, version=old.version)]
             numbers = {

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from hashshare.domain.members import Status
-from hashshare.domain.names import HashSetId, ListName, format_time
+from hashshare.domain.names import HashSetId, ListName, format_time, parse_time
 from hashshare.domain.registry import Registry
 from hashshare.domain.release import may_read_list
 from hashshare.domain.sandbox import SANDBOX
@@ -29,6 +29,8 @@ from hashshare.wire.report import (
     ReportSize,
 )
 
+RECENT: Final = timedelta(days=30)
+RECENT_FOR: Final = timedelta(minutes=1)
 STEPS: Final = 48
 """Moments at which the sizes of lists are read, less one."""
 
@@ -40,6 +42,20 @@ class ReportService:
     pool: Pool
     registries: RegistryService
     _one: asyncio.Lock = field(init=False, repr=False, default_factory=asyncio.Lock)
+    _recent: list[ReportDocument] = field(init=False, repr=False, default_factory=list)
+    _recently: asyncio.Lock = field(init=False, repr=False, default_factory=asyncio.Lock)
+
+    async def recent(self, *, now: datetime) -> ReportDocument:
+        """Return the report of the last thirty days, made up to a minute ago.
+
+        Raises:
+            UnavailableError: The database cannot be reached.
+        """
+        # Who opens a page again and again has nothing counted anew.
+        async with self._recently:
+            if not self._recent or now - parse_time(self._recent[0].end) > RECENT_FOR:
+                self._recent[:] = [await self.make(now - RECENT, now, now=now)]
+            return self._recent[0]
 
     async def make(self, begin: datetime, end: datetime, *, now: datetime) -> ReportDocument:
         """Return the report of a time; it sees one state of the database.

@@ -14,6 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
+from hashshare.client import Client
 from tests.cli.test_commands import sh
 from tests.http.test_console import HOSTILE, PAGES, VALUE, busy
 from tests.support.browser import chromium, complaints, import_certificate, missing
@@ -117,3 +118,45 @@ async def test_a_hash_is_looked_up_by_keyboard(busy: Federation, tmp_path: Path)
         assert complaints(driver) == []
 
     await browse(busy, tmp_path, work)
+
+
+async def test_a_policy_is_proposed_and_a_member_invited(busy: Federation, tmp_path: Path) -> None:
+    """On a phone, with what the browser saves signed by the command line; no page complains."""
+
+    def whole(driver: webdriver.Chrome, word: str) -> None:
+        waiting = WebDriverWait(driver, 20, ignored_exceptions=[StaleElementReferenceException])
+        waiting.until(lambda d: word in d.find_element(By.TAG_NAME, "h1").text)
+        keep(driver, f"act-{word}")
+        assert driver.execute_script(WIDER) <= 0, word
+        assert driver.execute_script(UNNAMED) == [], word
+        assert complaints(driver) == [], word
+
+    def work(driver: webdriver.Chrome, console: str) -> None:
+        metrics = {"width": PHONE, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        allowed = {"behavior": "allow", "downloadPath": str(tmp_path / "saved")}
+        driver.execute_cdp_cmd("Browser.setDownloadBehavior", allowed)
+        driver.get(console + "/hash-sets")
+        driver.find_element(By.LINK_TEXT, "confirmed").click()
+        whole(driver, "Policy of csam/confirmed")
+        quorum = driver.find_element(By.ID, "quorum")
+        quorum.clear()
+        quorum.send_keys("1" + Keys.ENTER)
+        whole(driver, "To set view csam/confirmed")
+        assert "csam/confirmed/sha256" in driver.find_element(By.TAG_NAME, "main").text
+        driver.find_element(By.ID, "reason").send_keys(Keys.ENTER)
+        WebDriverWait(driver, 20).until(lambda _: [*(tmp_path / "saved").glob("registry-*.json")])
+        driver.get(console + "/members")
+        driver.find_element(By.LINK_TEXT, "acme").click()
+        whole(driver, "acme")
+        driver.find_element(By.ID, "label").send_keys("a phone" + Keys.ENTER)
+        whole(driver, "Invitation of acme")
+        assert complaints(driver) == []
+
+    await browse(busy, tmp_path, work)
+    (saved,) = (tmp_path / "saved").glob("registry-*.json")
+    done = await sh("governance", "sign", saved, profile=busy.admin.folder)
+    assert done.code == 0, done.err
+    async with Client(busy.admin) as admin:
+        registry = await admin.admin.registry()
+    assert registry.hash_set("csam").views["confirmed"].quorum == 1

@@ -9,6 +9,7 @@ import pytest
 
 from hashshare.client import Client, Profile
 from hashshare.client.admin import Admin
+from hashshare.client.enrol import enrol
 from hashshare.client.proposal import Proposal, parse_proposal
 from hashshare.crypto.keys import PrivateKey
 from hashshare.domain.members import Role, Status
@@ -90,8 +91,13 @@ async def test_nobody_acts_alone(federation: Federation, second: Profile) -> Non
         with pytest.raises(NotFoundError):
             proposal.sign(PrivateKey.generate())
     assert await status_of(federation, "acme") is Status.ACTIVE
-    # A server that holds a governance key enrols nobody alone, either: second has joined before.
-    assert second.governance_key().public.text != first.governance_key().public.text
+    # Nor does a server that holds a governance key list the key of who enrols.
+    joined = await enrol(await federation.invite_known("beta"), federation.folder / "beta-2")
+    assert not joined.approved
+    async with Client(second) as client:
+        key = joined.profile.submission_key().public.text
+        assert key not in (await client.admin.registry()).member("beta").submission_keys
+        assert key in (await client.admin.member("beta")).pending_keys
 
 
 async def test_what_was_signed_is_what_is_put_into_force(

@@ -18,7 +18,7 @@ from hashshare.domain.members import Role
 from hashshare.domain.policy import Basis, DisputeReason
 from hashshare.domain.records import AssertRecord, DisputeRecord
 from hashshare.domain.statements import Operation
-from hashshare.http.console import HEADERS
+from hashshare.http.console.frame import HEADERS
 from tests.support.federation import Federation
 
 VALUE = b"\x07" * 32
@@ -26,7 +26,10 @@ HOSTILE = "</title><script>alert(1)</script>\"'&"
 PAGES = (
     "",
     "/members",
+    "/members/acme",
     "/hash-sets",
+    "/hash-sets/csam/views",
+    "/hash-sets/csam/views?view=confirmed",
     "/submissions",
     "/cases",
     "/hash",
