@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from hashshare.domain.members import Status
-from hashshare.domain.names import HashSetId, ListName, format_time, parse_time
+from hashshare.domain.names import HashSetId, ListName, format_time
 from hashshare.domain.registry import Registry
 from hashshare.domain.release import may_read_list
 from hashshare.domain.sandbox import SANDBOX
@@ -42,7 +42,9 @@ class ReportService:
     pool: Pool
     registries: RegistryService
     _one: asyncio.Lock = field(init=False, repr=False, default_factory=asyncio.Lock)
-    _recent: list[ReportDocument] = field(init=False, repr=False, default_factory=list)
+    _recent: list[tuple[datetime, ReportDocument]] = field(
+        init=False, repr=False, default_factory=list
+    )
     _recently: asyncio.Lock = field(init=False, repr=False, default_factory=asyncio.Lock)
 
     async def recent(self, *, now: datetime) -> ReportDocument:
@@ -53,9 +55,9 @@ class ReportService:
         """
         # Who opens a page again and again has nothing counted anew.
         async with self._recently:
-            if not self._recent or now - parse_time(self._recent[0].end) > RECENT_FOR:
-                self._recent[:] = [await self.make(now - RECENT, now, now=now)]
-            return self._recent[0]
+            if not self._recent or now - self._recent[0][0] > RECENT_FOR:
+                self._recent[:] = [(now, await self.make(now - RECENT, now, now=now))]
+            return self._recent[0][1]
 
     async def make(self, begin: datetime, end: datetime, *, now: datetime) -> ReportDocument:
         """Return the report of a time; it sees one state of the database.

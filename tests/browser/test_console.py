@@ -142,7 +142,7 @@ async def test_a_policy_is_proposed_and_a_member_invited(busy: Federation, tmp_p
         quorum = driver.find_element(By.ID, "quorum")
         quorum.clear()
         quorum.send_keys("1" + Keys.ENTER)
-        whole(driver, "To set view csam/confirmed")
+        whole(driver, "Proposal: set view csam/confirmed")
         assert "csam/confirmed/sha256" in driver.find_element(By.TAG_NAME, "main").text
         driver.find_element(By.ID, "reason").send_keys(Keys.ENTER)
         WebDriverWait(driver, 20).until(lambda _: [*(tmp_path / "saved").glob("registry-*.json")])

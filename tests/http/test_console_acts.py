@@ -330,3 +330,15 @@ async def trail_of(federation: Federation) -> list[tuple[str, dict[str, Any]]]:
             async for entry in client.admin.trail()
             if entry.kind == "act" and "/console" in entry.action
         ]
+
+
+async def test_who_is_revoked_stays_revoked(federation: Federation) -> None:
+    """No form brings it back."""
+    async with Client(federation.admin) as admin:
+        await admin.admin.set_status(
+            "acme", Status.REVOKED, reason="has left", now=datetime.now(UTC)
+        )
+    async with browser(federation.admin) as session:
+        for status in (Status.ACTIVE, Status.SUSPENDED):
+            form = SUSPEND | {"status": status.value}
+            assert b"for good" in await post(session, "/proposals", form, 409)
