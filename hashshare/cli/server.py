@@ -36,6 +36,7 @@ from hashshare.service.batches import BatchLimits, BatchService
 from hashshare.service.cases import CaseService
 from hashshare.service.ceremony import Ceremony
 from hashshare.service.directory import Directory
+from hashshare.service.enrolment import EnrolmentService
 from hashshare.service.feedback import FeedbackService
 from hashshare.service.guard import Guard
 from hashshare.service.log import LogService
@@ -169,7 +170,8 @@ async def build_server(
     trust = partial(read_trust, folder)
     registries = RegistryService(pool, guard, trust)
     approval = Approval(registries, _governance_key(keys / "governance.pem"))
-    membership = MembershipService(pool, Authorities(keys, trust), registries, trust, approval)
+    authorities = Authorities(keys, trust)
+    membership = MembershipService(pool, authorities, registries, trust)
     log = LogService(pool, guard)
     await _ensure_genesis(folder / "genesis", registries, membership)
     replica_path = folder / "data" / "replica.sqlite"
@@ -198,6 +200,7 @@ async def build_server(
         cases=CaseService(pool),
         ceremony=ceremony,
         directory=Directory(pool, news, registries),
+        enrolments=EnrolmentService(pool, authorities, registries, trust, approval),
         feedback=FeedbackService(pool, pull),
         log=log,
         membership=membership,

@@ -18,6 +18,7 @@ from hashshare.service.batches import BatchService
 from hashshare.service.cases import CaseService
 from hashshare.service.ceremony import Ceremony
 from hashshare.service.directory import Directory, Peer
+from hashshare.service.enrolment import EnrolmentService
 from hashshare.service.feedback import FeedbackService
 from hashshare.service.log import LogService
 from hashshare.service.membership import MembershipService
@@ -54,6 +55,7 @@ class Services:
     cases: CaseService
     ceremony: Ceremony
     directory: Directory
+    enrolments: EnrolmentService
     feedback: FeedbackService
     log: LogService
     membership: MembershipService

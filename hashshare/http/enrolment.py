@@ -44,7 +44,7 @@ async def get_trust(request: web.Request) -> web.StreamResponse:
 async def post_enrolment(request: web.Request) -> web.StreamResponse:
     """Give a certificate to whoever holds an invitation."""
     body = await read_document(request, EnrolmentRequest)
-    enrolled = await services(request).membership.enrol(
+    enrolled = await services(request).enrolments.enrol(
         token=body.token,
         csr=body.csr,
         submission_key=body.submission_key,

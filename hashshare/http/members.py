@@ -88,7 +88,7 @@ async def post_renewal(request: web.Request) -> web.StreamResponse:
 async def post_submission_key(request: web.Request) -> web.StreamResponse:
     """Let the caller sign with another submission key, and retire the one before."""
     body = await read_document(request, SubmissionKeyRequest)
-    approved = await services(request).membership.replace_submission_key(
+    approved = await services(request).enrolments.replace_submission_key(
         request[PEER],
         new=body.new,
         possession=body.possession,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
+from hashshare.crypto.certificates import Issued
 from hashshare.domain.names import MemberId
 from hashshare.domain.scopes import Scope, ScopeKind
 from hashshare.errors import AlreadyExistsError, NotFoundError
@@ -380,4 +381,22 @@ def _to_invitation(row: "Record") -> InvitationRow:
         fingerprint=None if fingerprint is None else fingerprint.hex(),
         revoked_at=row["revoked_at"],
         scope=_to_scope(row),
+    )
+
+
+def row_of(
+    issued: Issued, member: MemberId, label: str, scope: Scope | None = None
+) -> CertificateRow:
+    """Return the row of a certificate that was just issued."""
+    return CertificateRow(
+        fingerprint=issued.fingerprint,
+        member=member,
+        label=label,
+        not_before=issued.not_before,
+        not_after=issued.not_after,
+        der=issued.der,
+        revoked_at=None,
+        reason=None,
+        last_seen_at=None,
+        scope=scope,
     )
