@@ -6,10 +6,9 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from hashshare.client.admin import Admin
-from hashshare.client.audit import Auditor
 from hashshare.client.audited import Audited, read_audits
 from hashshare.client.cases import Cases
 from hashshare.client.chain import Chain
@@ -21,12 +20,11 @@ from hashshare.client.feedback import Feedback
 from hashshare.client.following import Follower, Offer
 from hashshare.client.journal import Journal
 from hashshare.client.logbook import Logbook, Position
-from hashshare.client.lookup import Finding, Looker, look_up, parse_in
-from hashshare.client.own import fetch_records
+from hashshare.client.looker import Looker
+from hashshare.client.lookup import Finding, look_up, parse_in
 from hashshare.client.own_certificates import OwnCertificates
 from hashshare.client.profile import Profile, parse_source
 from hashshare.client.pull import Pulled, PullProgress
-from hashshare.client.push import Pushed, Pusher, PushProgress
 from hashshare.client.session import Session
 from hashshare.client.sources import Defaults, Reading, read_records
 from hashshare.client.trusting import TRUST_AGE, TrustKeeper
@@ -42,6 +40,12 @@ from hashshare.replica import ListState, Replica
 from hashshare.wire.lists import HashSetDocument, HashSetList
 from hashshare.wire.members import SelfDocument
 from hashshare.wire.submissions import ProvenanceDocument
+
+if TYPE_CHECKING:
+    # Imported where they are used, below: batches take numpy, which is slow to import, and most
+    # of what a member does takes no batches.
+    from hashshare.client.audit import Auditor
+    from hashshare.client.push import Pushed, PushProgress
 
 WAIT_SECONDS: Final = 50
 REST_SECONDS: Final = 0.5
@@ -142,8 +146,10 @@ class Client:
         return Comparison(self.profile, self.session, self._follower.logbook)
 
     @property
-    def auditor(self) -> Auditor:
+    def auditor(self) -> "Auditor":
         """Audit by replay of what the first source gives, in the folder ``audit``."""
+        from hashshare.client.audit import Auditor
+
         return Auditor(self._sources.verifiers[0].follower, self.profile.folder / "audit")
 
     async def audits(self) -> list[Audited]:
@@ -222,6 +228,8 @@ class Client:
             NotFoundError: This member has no such submission.
             DigestMismatchError: The batch is not the one that was signed.
         """
+        from hashshare.client.own import fetch_records
+
         return await fetch_records(self.session, statement_id)
 
     async def push(
@@ -231,8 +239,8 @@ class Client:
         *,
         operation: Operation = Operation.ASSERT,
         classification: str | None = None,
-        progress: PushProgress | None = None,
-    ) -> list[Pushed]:
+        progress: "PushProgress | None" = None,
+    ) -> "list[Pushed]":
         """Submit a file, or records, and return the receipts; none if all was said before.
 
         Raises:
@@ -241,6 +249,8 @@ class Client:
             UnavailableError: The server cannot be reached; what is under way goes on with the
                 next push.
         """
+        from hashshare.client.push import Pusher, PushProgress
+
         if isinstance(source, Path):
             defaults = Defaults(operation, classification=classification)
             source = read_records(source, defaults, Reading())

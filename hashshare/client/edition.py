@@ -19,7 +19,8 @@ from hashshare.domain.registry import Registry
 from hashshare.domain.statements import Publication, PublishedList
 from hashshare.domain.succession import is_reformed
 from hashshare.errors import HashshareError
-from hashshare.replica import Reading, Replica, Writing
+from hashshare.replica import Reading, Replica
+from hashshare.replica.writing import Writing
 from hashshare.wire.compression import Inflater
 from hashshare.wire.delta import DeltaReader
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from hashshare.domain.chunks import EntryChunk
-from hashshare.wire.parquet import write_snapshot
 
 
 class Format(StrEnum):
@@ -45,6 +44,9 @@ def export_text(chunks: Iterator[EntryChunk], form: Format) -> Iterator[bytes]:
 
 def export_parquet(path: Path, chunks: Iterator[EntryChunk], *, count: int) -> None:
     """Write an export as Parquet, in the form of a snapshot."""
+    # Here, since nothing else takes pyarrow, which is slow to import.
+    from hashshare.wire.parquet import write_snapshot
+
     write_snapshot(path, chunks, count=count)
 
 

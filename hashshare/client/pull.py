@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hashshare.client.download import (
     MAX_CHANGES,
@@ -37,10 +37,11 @@ from hashshare.errors import (
     VerificationError,
     VersionNotFoundError,
 )
-from hashshare.replica import Writing
 from hashshare.wire.delta import DeltaReader
 from hashshare.wire.lists import SnapshotDocument
-from hashshare.wire.parquet import read_snapshot
+
+if TYPE_CHECKING:
+    from hashshare.replica.writing import Writing
 
 SNAPSHOT_SHARE: Final = 0.1
 """When more of a list than this has changed, its snapshot costs less than its delta."""
@@ -323,10 +324,13 @@ class Puller:
             writing.put_state(f"log_index/{hash_set}", str(news.accepted.log_index).encode())
         return results
 
-    def _apply(self, writing: Writing, download: Download) -> Pulled:
+    def _apply(self, writing: "Writing", download: Download) -> Pulled:
         name, target = str(download.name), download.target
         algorithm = download.name.algorithm
         if download.snapshot is not None:
+            # Here, since a delta does not take pyarrow, which is slow to import.
+            from hashshare.wire.parquet import read_snapshot
+
             document, path = download.snapshot
             writing.build(
                 name,

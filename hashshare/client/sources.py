@@ -15,9 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from hashshare.domain.hashes import HashAlgorithm, parse_value
 from hashshare.domain.names import RECORD_PATTERN
 from hashshare.domain.policy import Basis, Decision, DisputeReason, Media
@@ -174,7 +171,7 @@ def _rows(path: Path | None, defaults: Defaults, reading: Reading) -> Iterator[t
             is_json = path.suffix in {".ndjson", ".jsonl", ".json"}
             with path.open(encoding="utf-8-sig", newline="") as file:
                 yield from (_json_rows if is_json else _csv_rows)(file, defaults, reading)
-    except (UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         raise MalformedError(f"the file cannot be read: {type(error).__name__}") from error
     except FileNotFoundError as error:
         raise MalformedError(f"there is no file {path}") from error
@@ -232,21 +229,20 @@ def _json_rows(
 
 
 def _parquet_rows(path: Path, defaults: Defaults, reading: Reading) -> Iterator[tuple[int, Row]]:
-    line = 0
-    with pq.ParquetFile(path, pre_buffer=False) as file:
-        names = _map_columns(list(file.schema_arrow.names), defaults, reading)
-        for batch in file.iter_batches(16_384):
-            columns = [column.to_pylist() for column in batch.columns]
-            for cells in zip(*columns, strict=True):
-                line += 1
-                yield (
-                    line,
-                    {
-                        n: c.hex() if isinstance(c, bytes) else str(c)
-                        for n, c in zip(names, cells, strict=True)
-                        if n and c
-                    },
-                )
+    # Here, since most files are others.
+    from hashshare.client.tables import open_table
+
+    with open_table(path) as table:
+        names = _map_columns(table.columns, defaults, reading)
+        for line, cells in enumerate(table.rows, 1):
+            yield (
+                line,
+                {
+                    n: c.hex() if isinstance(c, bytes) else str(c)
+                    for n, c in zip(names, cells, strict=True)
+                    if n and c
+                },
+            )
 
 
 def _map_columns(header: list[str], defaults: Defaults, reading: Reading) -> list[str]:

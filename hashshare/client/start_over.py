@@ -2,12 +2,15 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hashshare.client.profile import Profile
 from hashshare.errors import NotFoundError
 
+if TYPE_CHECKING:
+    from hashshare.client.profile import Profile
 
-def set_aside(profile: Profile) -> Path:
+
+def set_aside(profile: "Profile") -> Path:
     """Move what a profile has seen of the log and the lists into a folder; return that.
 
     Keys, receipts, evidence and what was submitted stay: the next pull verifies everything from

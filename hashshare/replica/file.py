@@ -7,12 +7,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from hashshare.errors import ReplicaDamagedError, UnavailableError
 from hashshare.replica.reading import Reading
 from hashshare.replica.store import SCHEMA, SELECT_LISTS, to_state, translated
-from hashshare.replica.writing import Writing
+
+if TYPE_CHECKING:
+    from hashshare.replica.writing import Writing
 
 APPLICATION_ID: Final = 0x68736872
 SCHEMA_VERSION: Final = 1
@@ -87,7 +89,7 @@ class Replica:
             yield Reading(connection)
 
     @contextmanager
-    def writing(self) -> Iterator[Writing]:
+    def writing(self) -> "Iterator[Writing]":
         """Give a transaction, which commits at the end, or changes nothing if it raises.
 
         Durable once it returns. Waits for another one to end, at most a minute.
@@ -96,6 +98,9 @@ class Replica:
             ReplicaDamagedError: The file is damaged.
             UnavailableError: It cannot be written now.
         """
+        # Here, since a look-up does not take numpy, which takes longer than the look-up does.
+        from hashshare.replica.writing import Writing
+
         with translated(), self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield Writing(connection)
@@ -104,7 +109,7 @@ class Replica:
             self._shorten_wal(connection)
 
     @contextmanager
-    def filling(self) -> Iterator[Writing]:
+    def filling(self) -> "Iterator[Writing]":
         """Give a transaction as ``writing`` does, for whole lists.
 
         While the replica has no list, and nobody else has the file open, its pages are written

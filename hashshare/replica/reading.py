@@ -9,7 +9,6 @@ from hashshare.crypto.merkle import leaf_hash
 from hashshare.domain.buckets import bucket_index, tag_of, verify_bucket
 from hashshare.domain.chunks import EntryChunk
 from hashshare.errors import NotFoundError, ReplicaDamagedError, RootMismatchError
-from hashshare.replica.columns import columns_of, to_chunk
 from hashshare.replica.packed import find_tag, tags_of
 from hashshare.replica.store import (
     SELECT_LISTS,
@@ -133,6 +132,9 @@ class Reading:
             NotFoundError: There is no such list.
             ReplicaDamagedError: They are not what the root commits to.
         """
+        # Here, since a look-up does not take numpy, which takes longer than the look-up does.
+        from hashshare.replica.columns import columns_of, to_chunk
+
         state = read_list(self._connection, name)
         for buckets in self._verified_buckets(state):
             columns = columns_of(buckets, state.algorithm)

@@ -12,7 +12,7 @@ from hashshare.domain.policy import View
 from hashshare.domain.registry import Registry
 from hashshare.domain.statements import NO_PREVIOUS, Publication, PublishedList
 from hashshare.domain.succession import is_reformed
-from hashshare.replica import Writing
+from hashshare.replica.writing import Writing
 from hashshare.service.worker import Worker
 from hashshare.storage.changes import RUN_LENGTH, pack_run
 from hashshare.storage.database import Connection

@@ -16,7 +16,8 @@ from hashshare.errors import (
     RootMismatchError,
 )
 from hashshare.replica import ListState as ReplicaState
-from hashshare.replica import Replica, Writing
+from hashshare.replica import Replica
+from hashshare.replica.writing import Writing
 from hashshare.service.changes import ChangeReader, to_chunk
 from hashshare.service.worker import Worker
 from hashshare.storage.database import Pool, snapshot

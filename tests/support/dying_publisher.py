@@ -14,7 +14,8 @@ from pathlib import Path
 
 from hashshare.crypto.keys import read_private_key
 from hashshare.domain.names import HashSetId
-from hashshare.replica import Replica, Writing
+from hashshare.replica import Replica
+from hashshare.replica.writing import Writing
 from hashshare.service.following import Follower
 from hashshare.service.publish import Publisher
 from hashshare.service.snapshots import SnapshotBuilder

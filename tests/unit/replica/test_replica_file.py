@@ -13,7 +13,8 @@ import pytest
 from hashshare.domain.changes import Change
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.errors import MalformedError, UnavailableError
-from hashshare.replica import Replica, Writing, file
+from hashshare.replica import Replica, file
+from hashshare.replica.writing import Writing
 from tests.support.replicas import (
     ATTRIBUTES,
     NAME,

@@ -16,7 +16,8 @@ from hashshare.errors import (
     NotFoundError,
     RootMismatchError,
 )
-from hashshare.replica import ListState, Replica, Writing
+from hashshare.replica import ListState, Replica
+from hashshare.replica.writing import Writing
 from tests.support.replicas import ATTRIBUTES, NAME, assert_holds, build
 
 SHA256 = HashAlgorithm.SHA256
