@@ -1,19 +1,21 @@
 """Commands for agreements: what a member has accepted, and whether reading takes it."""
 
 import hashlib
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hashshare.cli.options import Json, ProfileOption, load_profile, parse_moment
+from hashshare.cli.options import Json, ProfileOption, open_client, parse_moment
 from hashshare.cli.output import EXIT_CODES, ending, output, run
-from hashshare.client import Client
 from hashshare.domain.agreements import WARN_BEFORE, Agreement
 from hashshare.domain.names import format_time
-from hashshare.domain.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hashshare.domain.registry import Registry
 
 
 def record_agreement(
@@ -80,9 +82,9 @@ def warn_of_agreement(until: datetime | None) -> None:
         output.say(f"warning: your agreement ends on {format_time(until)}, and reading with it")
 
 
-def _edit(edit: Callable[[Registry], Registry], reason: str, profile: Path | None) -> bool:
+def _edit(edit: "Callable[[Registry], Registry]", reason: str, profile: Path | None) -> bool:
     async def work() -> bool:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             done = await client.admin.edit(edit, reason=reason, now=datetime.now(UTC))
             return done is not None
 

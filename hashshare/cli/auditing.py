@@ -3,19 +3,20 @@
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hashshare.cli.options import Json, ProfileOption, load_profile
+from hashshare.cli.options import Json, ProfileOption, load_profile, open_client
 from hashshare.cli.output import EXIT_CODES, ExitCode, ending, output, run, shown
-from hashshare.client import Client
-from hashshare.client.audited import Audited, auditor_of, cosign_report
-from hashshare.client.compare import Shown
-from hashshare.client.findings import Report, Verdict
 from hashshare.client.start_over import set_aside
 from hashshare.domain.names import format_time
 from hashshare.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from hashshare.client.audited import Audited
+    from hashshare.client.compare import Shown
+    from hashshare.client.findings import Report
 
 chain = typer.Typer(
     name="chain", help="Your own submissions, as the log has them.", no_args_is_help=True
@@ -25,8 +26,8 @@ chain = typer.Typer(
 def checkpoint(*, profile: ProfileOption = None, as_json: Json = False) -> None:
     """Print the newest checkpoint that you have verified, to be sent to other members."""
 
-    async def work() -> tuple[Shown, list[Audited]]:
-        async with Client(load_profile(profile)) as client:
+    async def work() -> "tuple[Shown, list[Audited]]":
+        async with open_client(profile) as client:
             (newest,) = client.comparison.own() or await client.comparison.newest()
             audits: list[Audited] = []
             # What was verified is shown also when the server cannot be asked who audited it.
@@ -44,14 +45,14 @@ def checkpoint(*, profile: ProfileOption = None, as_json: Json = False) -> None:
         output.say(f"{audit.auditor}: {audit_text(audit)}")
 
 
-def audit_fields(audit: Audited) -> dict[str, object]:
+def audit_fields(audit: "Audited") -> dict[str, object]:
     """Return what an auditor vouches for as JSON has it."""
     checkpoint = audit.checkpoint
     fields = {"auditor": audit.auditor, "size": checkpoint.size, "root": checkpoint.root.hex()}
     return fields | {"audited_at": format_time(audit.at)}
 
 
-def audit_text(audit: Audited) -> str:
+def audit_text(audit: "Audited") -> str:
     """Return what an auditor vouches for as people read it."""
     return f"audited {audit.checkpoint.size:,} leaves at {format_time(audit.at)}"
 
@@ -70,8 +71,8 @@ def compare(
 ) -> None:
     """Check that you and others were shown one history; exits with 3, and keeps both, if not."""
 
-    async def work() -> list[Shown]:
-        async with Client(load_profile(profile)) as client:
+    async def work() -> "list[Shown]":
+        async with open_client(profile) as client:
             comparison = client.comparison
             found = comparison.own()
             for source in sources:
@@ -84,7 +85,7 @@ def compare(
     output.say("all of one history")
 
 
-def _fields(found: Shown) -> dict[str, object]:
+def _fields(found: "Shown") -> dict[str, object]:
     return {
         "source": found.source,
         "log": found.checkpoint.origin,
@@ -117,9 +118,12 @@ def audit(
     vouched for with the key of witness key --auditor.
     """
 
-    async def work() -> Report:
-        loaded = load_profile(profile)
-        async with Client(loaded, sources=[source or loaded.api_url]) as client:
+    async def work() -> "Report":
+        # Here, since it takes what talks to the server, and help does not.
+        from hashshare.client.audited import auditor_of, cosign_report
+
+        url = source or load_profile(profile).api_url
+        async with open_client(profile, sources=[url]) as client:
             auditor = client.auditor
             # Before the work that it may take hours to do.
             key = auditor_of(client.profile) if cosign else None
@@ -147,7 +151,9 @@ def audit(
         raise typer.Exit(ExitCode.NOT_VERIFIED)
 
 
-def _tell_report(report: Report) -> None:
+def _tell_report(report: "Report") -> None:
+    from hashshare.client.findings import Verdict  # here, as the work that finds is
+
     output.say(
         f"{report.log}: {report.size:,} leaves, {report.submissions:,} submissions,"
         f" {report.records:,} records"
@@ -181,7 +187,7 @@ def redact(
     """
 
     async def work() -> int:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             done = await client.admin.redact(leaf, reason=reason, now=datetime.now(UTC))
             return done.log_index
 
@@ -204,7 +210,7 @@ def show(*, profile: ProfileOption = None, as_json: Json = False) -> None:
     """Read the log, and show what keys of this profile signed; exits with 3 on a stranger's."""
 
     async def work() -> None:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             await client.follow()
             strangers = {s.statement_id for s in client.chain.strangers()}
             for own in client.chain.submissions():
@@ -228,7 +234,7 @@ def adopt(
     """Say that a submission is yours though it was not made here, but on another machine."""
 
     async def work() -> None:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             client.chain.adopt(submission)
 
     run(work())

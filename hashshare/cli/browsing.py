@@ -3,14 +3,15 @@
 import os
 import secrets
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from hashshare.cli.options import Json, ProfileOption, load_profile
 from hashshare.cli.output import EXIT_CODES, ending, output
-from hashshare.client import Profile
-from hashshare.crypto.certificates import Issued, parse_tls_key, to_pkcs12
+
+if TYPE_CHECKING:
+    from hashshare.client import Profile
 
 PASSWORD_BYTES: Final = 15
 
@@ -52,7 +53,10 @@ def browser_cert(
     output.say("Chromium: Settings, Privacy and security, Security, Manage certificates")
 
 
-def _pack(profile: Profile, password: str) -> bytes:
+def _pack(profile: "Profile", password: str) -> bytes:
+    # Here, since help takes no cryptography.
+    from hashshare.crypto.certificates import Issued, parse_tls_key, to_pkcs12
+
     pem = profile.tls_path.read_bytes()
     return to_pkcs12(
         parse_tls_key(pem),

@@ -1,21 +1,22 @@
 """Commands on cases: disputes that concern you, your answers, and the reviewer's decision."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hashshare.cli.options import Json, ProfileOption, load_profile
+from hashshare.cli.options import Json, ProfileOption, open_client
 from hashshare.cli.output import EXIT_CODES, output, run
 from hashshare.cli.pushing import tell_pushed
-from hashshare.client import Client
-from hashshare.client.push import PushProgress
 from hashshare.client.sources import Reading
 from hashshare.domain.policy import Decision, parse_words
 from hashshare.domain.records import Record, RuleRecord, WithdrawRecord
 from hashshare.domain.statements import Operation
 from hashshare.errors import NotFoundError
-from hashshare.wire.cases import CaseDocument, DisputedDocument
+
+if TYPE_CHECKING:
+    from hashshare.client import Client
+    from hashshare.wire.cases import CaseDocument, DisputedDocument
 
 app = typer.Typer(
     name="case", help="Disputes that concern you: look, answer, decide.", no_args_is_help=True
@@ -30,8 +31,8 @@ Number = Annotated[
 def list_cases(*, profile: ProfileOption = None, as_json: Json = False) -> None:
     """List open cases: of all that you may decide, else those that concern you."""
 
-    async def work() -> list[CaseDocument]:
-        async with Client(load_profile(profile)) as client:
+    async def work() -> "list[CaseDocument]":
+        async with open_client(profile) as client:
             return await client.cases.open()
 
     rows: list[dict[str, Any]] = [
@@ -48,8 +49,8 @@ def list_cases(*, profile: ProfileOption = None, as_json: Json = False) -> None:
 def show(case: Number, *, profile: ProfileOption = None, as_json: Json = False) -> None:
     """Show the hashes of a case that concern you, and who asserts them."""
 
-    async def work() -> tuple[CaseDocument, list[DisputedDocument]]:
-        async with Client(load_profile(profile)) as client:
+    async def work() -> "tuple[CaseDocument, list[DisputedDocument]]":
+        async with open_client(profile) as client:
             found = await _find(client, case)
             return found, [one async for one in client.cases.hashes(case)]
 
@@ -80,7 +81,7 @@ def confirm(
     """Stand by what you assert of the hashes of a case."""
 
     async def work() -> None:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             await client.cases.confirm(case, comment=comment)
 
     run(work())
@@ -92,7 +93,7 @@ def withdraw(case: Number, *, profile: ProfileOption = None, as_json: Json = Fal
     """Take back what you assert of the hashes of a case."""
 
     async def work() -> None:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             hash_set = (await _find(client, case)).hash_set
             values = await client.cases.values(case, own=True)
             if not values:
@@ -122,7 +123,7 @@ def close(
 
     async def work() -> None:
         words, decision = parse_words(reason), Decision.KEEP if keep else Decision.REMOVE
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             hash_set = (await _find(client, case)).hash_set
             values = await client.cases.values(case, own=False)
             records = [RuleRecord({v.algorithm: v.value}, decision, words) for v in values]
@@ -132,21 +133,24 @@ def close(
 
 
 async def _push(
-    client: Client, hash_set: str, operation: Operation, records: Iterable[Record]
+    client: "Client", hash_set: str, operation: Operation, records: Iterable[Record]
 ) -> None:
+    # Here, since it takes what talks to the server, and help does not.
+    from hashshare.client.push import PushProgress
+
     progress = PushProgress()
     await client.push(hash_set, records, operation=operation, progress=progress)
     tell_pushed(hash_set, operation, Reading(), progress)
 
 
-async def _find(client: Client, case: int) -> CaseDocument:
+async def _find(client: "Client", case: int) -> "CaseDocument":
     for found in await client.cases.open():
         if found.case == case:
             return found
     raise NotFoundError(f"there is no open case {case} for you")
 
 
-def _names(case: CaseDocument) -> list[str]:
+def _names(case: "CaseDocument") -> list[str]:
     return [one.member or "a member" for one in case.confirmations]
 
 

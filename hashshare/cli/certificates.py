@@ -2,17 +2,18 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hashshare.cli.options import Json, ProfileOption, load_profile
+from hashshare.cli.options import Json, ProfileOption, open_client
 from hashshare.cli.output import EXIT_CODES, output, run
-from hashshare.client import Client
-from hashshare.domain.joining import Invitation
 from hashshare.domain.names import parse_time
 from hashshare.domain.scopes import Scope, ScopeKind
-from hashshare.wire.members import CertificateDocument
+
+if TYPE_CHECKING:
+    from hashshare.domain.joining import Invitation
+    from hashshare.wire.members import CertificateDocument
 
 app = typer.Typer(
     name="certificate",
@@ -45,8 +46,8 @@ def add(
     """Invite a script of your own: it enrols once, with keys of its own, and does only this."""
     chosen = Scope(scope, tuple(sorted(set(hash_set))) if hash_set else None)
 
-    async def work() -> tuple[Invitation, str]:
-        async with Client(load_profile(profile)) as client:
+    async def work() -> "tuple[Invitation, str]":
+        async with open_client(profile) as client:
             return await client.certificates.add(name, chosen, hours=hours)
 
     invitation, expires_at = run(work())
@@ -72,8 +73,8 @@ def add(
 def list_certificates(*, profile: ProfileOption = None, as_json: Json = False) -> None:
     """List your certificates: names, scopes, days left, when each was last used."""
 
-    async def work() -> list[CertificateDocument]:
-        async with Client(load_profile(profile)) as client:
+    async def work() -> "list[CertificateDocument]":
+        async with open_client(profile) as client:
             return await client.certificates.list()
 
     rows = [_to_row(certificate, datetime.now(UTC)) for certificate in run(work())]
@@ -98,7 +99,7 @@ def revoke(
     """Cut off one of your certificates, and the submission key that came with it."""
 
     async def work() -> tuple[int, bool]:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             return await client.certificates.revoke(name, reason=reason)
 
     revoked, retired = run(work())
@@ -107,7 +108,7 @@ def revoke(
         output.say("an admin has to retire its submission key: hashshare member retire-key")
 
 
-def _to_row(certificate: CertificateDocument, now: datetime) -> dict[str, Any]:
+def _to_row(certificate: "CertificateDocument", now: datetime) -> dict[str, Any]:
     scope = certificate.scope
     shown = None
     if scope is not None:

@@ -1,15 +1,16 @@
 """The command that reports what hashes did for a member."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hashshare.cli.options import Json, ProfileOption, SetName, load_profile
+from hashshare.cli.options import Json, ProfileOption, SetName, open_client
 from hashshare.cli.output import EXIT_CODES, ExitCode, ending, output, run, shown
-from hashshare.client import Client
-from hashshare.client.feedback import FeedbackProgress, read_counts, verify_counts
 from hashshare.domain.feedback import MAX_COUNT, Counts, Month
+
+if TYPE_CHECKING:
+    from hashshare.client.feedback import FeedbackProgress
 
 Number = Annotated[
     int | None, typer.Option(min=0, max=MAX_COUNT, help="Of the whole hash set, without FILE.")
@@ -40,6 +41,9 @@ def feedback(
 
     A report takes the place of an earlier one of the same hash and month; zeros take it back.
     """
+    # Here, since it takes what talks to the server, and help does not.
+    from hashshare.client.feedback import FeedbackProgress, read_counts, verify_counts
+
     numbers = (matched, false_positive, not_matched)
     if (path is None) == (numbers == (None, None, None)):
         output.say("error: give a FILE, or --matched, --false-positive and --not-matched")
@@ -51,7 +55,7 @@ def feedback(
     progress = FeedbackProgress()
 
     async def work() -> None:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             if path is None:
                 await client.feedback.report_total(hash_set, month, total, named=named)
                 return
@@ -64,7 +68,7 @@ def feedback(
     _tell(hash_set, month, progress, None if rows is not None else total)
 
 
-def _tell(hash_set: str, month: Month, progress: FeedbackProgress, total: Counts | None) -> None:
+def _tell(hash_set: str, month: Month, progress: "FeedbackProgress", total: Counts | None) -> None:
     counts = progress.counts if total is None else total
     hashes = None if total is not None else progress.done
     said = f"{counts.matched:,} matched, {counts.false_positive:,} false positives, "

@@ -4,18 +4,19 @@ import asyncio
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hashshare.cli.options import Json, ProfileOption, load_profile
+from hashshare.cli.options import Json, ProfileOption, load_profile, open_client
 from hashshare.cli.output import EXIT_CODES, ending, output, run
-from hashshare.client import Client
-from hashshare.client.proposal import Proposal, parse_proposal, write_proposal
 from hashshare.crypto.keys import PrivateKey, read_private_key, write_private_key
 from hashshare.domain.registry import Keys
-from hashshare.wire.members import RegistryAppended
-from hashshare.wire.submissions import RedactionDocument
+
+if TYPE_CHECKING:
+    from hashshare.client.proposal import Proposal
+    from hashshare.wire.members import RegistryAppended
+    from hashshare.wire.submissions import RedactionDocument
 
 app = typer.Typer(
     name="governance",
@@ -42,7 +43,7 @@ def show(*, profile: ProfileOption = None, as_json: Json = False) -> None:
     """Show whose signatures an act needs, and how many."""
 
     async def work() -> Keys:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             return (await client.admin.registry()).governance
 
     governance = run(work())
@@ -70,7 +71,7 @@ def set_governance(
     group = Keys(keys=tuple(keys), threshold=threshold)
 
     async def work() -> bool:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             done = await client.admin.edit(
                 lambda registry: registry.with_keys(governance=group),
                 reason=f"governance by {threshold} of {len(keys)}",
@@ -99,18 +100,21 @@ def sign(
 
     On a terminal it shows what the proposal changes, and asks, first.
     """
+    # Here, since it takes what talks to the server, and help does not.
+    from hashshare.client.proposal import write_proposal
+
     asked = not yes and sys.stdin.isatty()
     if asked:
         _tell(run(_read(file, profile)))
         typer.confirm("Sign it?", abort=True, err=True)
 
-    async def work() -> tuple[Proposal, RegistryAppended | RedactionDocument | None]:
+    async def work() -> "tuple[Proposal, RegistryAppended | RedactionDocument | None]":
         loaded = load_profile(profile)
         proposal = (await _read(file, profile)).sign(loaded.governance_key())
         write_proposal(file, proposal.encode())
         if proposal.missing:
             return proposal, None
-        async with Client(loaded) as client:
+        async with open_client(profile) as client:
             return proposal, await client.admin.send(proposal)
 
     proposal, done = run(work())
@@ -122,14 +126,16 @@ def sign(
         output.say(f"{proposal.act} is in force")
 
 
-async def _read(file: Path, profile: Path | None) -> Proposal:
+async def _read(file: Path, profile: Path | None) -> "Proposal":
+    from hashshare.client.proposal import parse_proposal  # here for the reason that sign has
+
     data = await asyncio.to_thread(file.read_bytes)
-    async with Client(load_profile(profile)) as client:
+    async with open_client(profile) as client:
         current = await client.admin.registry()
         return parse_proposal(data, current, client.admin.governance_after(current))
 
 
-def _tell(proposal: Proposal) -> None:
+def _tell(proposal: "Proposal") -> None:
     output.record(
         {
             "act": proposal.act,

@@ -1,7 +1,7 @@
 """Commands on hash sets."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -10,19 +10,20 @@ from hashshare.cli.options import (
     Json,
     ProfileOption,
     SetName,
-    load_profile,
     names_or_none,
+    open_client,
 )
 from hashshare.cli.output import EXIT_CODES, output, run
 from hashshare.cli.previewing import PreviewOption, put_into_force
-from hashshare.client import Client
 from hashshare.domain.hash_sets import EVERYBODY, DisputeBound, HashSet
 from hashshare.domain.hashes import HashAlgorithm, parse_algorithm
 from hashshare.domain.policy import View
 from hashshare.domain.policy_texts import split_names
-from hashshare.domain.registry import Registry
 from hashshare.errors import MalformedError
-from hashshare.wire.lists import HashSetDocument
+
+if TYPE_CHECKING:
+    from hashshare.domain.registry import Registry
+    from hashshare.wire.lists import HashSetDocument
 
 sets = typer.Typer(name="hash-set", help="Create hash sets and look at them.", no_args_is_help=True)
 
@@ -75,7 +76,7 @@ def create(
             views={"all": View()} if view else {},
             dispute_bound=_parse_bound(dispute_bound or "none"),
         )
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             await client.admin.put_hash_set(name, hash_set, new=True, now=datetime.now(UTC))
 
     run(work())
@@ -100,7 +101,7 @@ def set_hash_set(
 ) -> None:
     """Change a hash set."""
 
-    def change(registry: Registry) -> Registry:
+    def change(registry: "Registry") -> "Registry":
         known = registry.hash_set(name)
         added = tuple(map(parse_algorithm, split_names(add_algorithms or "")))
         changed = msgspec.structs.replace(
@@ -122,8 +123,8 @@ def set_hash_set(
 def list_sets(*, profile: ProfileOption = None, as_json: Json = False) -> None:
     """List the hash sets that you may read."""
 
-    async def work() -> list[HashSetDocument]:
-        async with Client(load_profile(profile)) as client:
+    async def work() -> "list[HashSetDocument]":
+        async with open_client(profile) as client:
             return await client.hash_sets()
 
     rows = [document.model_dump(mode="json") for document in run(work())]
@@ -135,7 +136,7 @@ def show(name: SetName, *, profile: ProfileOption = None, as_json: Json = False)
     """Show a hash set with the policies of its views."""
 
     async def work() -> dict[str, Any]:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             registry = await client.admin.registry()
             hash_set = registry.hash_set(name)
             versions = {d.hash_set: d.version for d in await client.hash_sets()}

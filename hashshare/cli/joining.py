@@ -3,21 +3,21 @@
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hashshare.cli.agreeing import warn_of_agreement
 from hashshare.cli.auditing import audit_fields, audit_text
-from hashshare.cli.options import Json, ProfileOption, load_profile, profile_folder
+from hashshare.cli.options import Json, ProfileOption, open_client, profile_folder
 from hashshare.cli.output import EXIT_CODES, output, run
-from hashshare.client import Client
-from hashshare.client.enrol import Joined
-from hashshare.client.enrol import enrol as enrol_member
-from hashshare.domain.joining import Invitation
 from hashshare.domain.names import ListName, parse_time
-from hashshare.domain.trust import AcceptedPublication
 from hashshare.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from hashshare.client import Client
+    from hashshare.client.enrol import Joined
+    from hashshare.domain.trust import AcceptedPublication
 
 RENEW_DAYS = 30
 
@@ -34,9 +34,13 @@ def enrol(
 
     Private keys never leave this machine. If the answer is lost, run the same command again.
     """
+    # Here, since it takes what talks to the server, and help does not.
+    from hashshare.client.enrol import enrol as enrol_member
+    from hashshare.domain.joining import Invitation
+
     folder = profile_folder(profile)
 
-    async def work() -> Joined:
+    async def work() -> "Joined":
         return await enrol_member(Invitation.parse(_text_of(invitation)), folder)
 
     joined = run(work())
@@ -64,7 +68,7 @@ def renew(
     """Replace the TLS key and certificate by new ones, without an admin; for cron."""
 
     async def work() -> dict[str, Any]:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             if submission_key:
                 return {"submission_key_in_force": await client.replace_submission_key()}
             return {"certificate_until": await client.renew()}
@@ -81,7 +85,7 @@ def status(*, profile: ProfileOption = None, as_json: Json = False) -> None:
 
 
 async def _status(profile: Path | None) -> dict[str, Any]:
-    async with Client(load_profile(profile)) as client:
+    async with open_client(profile) as client:
         me = await client.whoami()
         held = {state.name: state for state in client.lists()}
         lists: list[dict[str, Any]] = []
@@ -133,7 +137,7 @@ async def _status(profile: Path | None) -> dict[str, Any]:
         }
 
 
-async def _count_cases(client: Client) -> int:
+async def _count_cases(client: "Client") -> int:
     """Return how many open cases concern the member, and say what to do about them."""
     cases = await client.cases.open()
     mine = sum(case.yours > 0 for case in cases)
@@ -142,7 +146,7 @@ async def _count_cases(client: Client) -> int:
     return len(cases)
 
 
-async def _published(client: Client, name: ListName) -> AcceptedPublication | None:
+async def _published(client: "Client", name: ListName) -> "AcceptedPublication | None":
     try:
         return await client.latest(name.hash_set)
     except NotFoundError:

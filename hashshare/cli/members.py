@@ -2,20 +2,21 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
 from hashshare.cli import agreeing
-from hashshare.cli.options import Json, ProfileOption, load_profile
+from hashshare.cli.options import Json, ProfileOption, open_client
 from hashshare.cli.output import EXIT_CODES, output, run
 from hashshare.cli.withdrawing import withdraw_all
-from hashshare.client import Client
 from hashshare.crypto.keys import PublicKey
 from hashshare.domain.members import Member, Role, Status
 from hashshare.errors import AlreadyExistsError, NotFoundError
-from hashshare.wire.members import InvitationMade, MemberDocument
+
+if TYPE_CHECKING:
+    from hashshare.wire.members import InvitationMade, MemberDocument
 
 app = typer.Typer(
     name="member",
@@ -54,8 +55,8 @@ def invite(
     """Invite an organization; a member that exists is invited once more, for another machine."""
     roles = () if trial else tuple(sorted(set(role or [Role.CONTRIBUTOR, Role.READER])))
 
-    async def work() -> InvitationMade:
-        async with Client(load_profile(profile)) as client:
+    async def work() -> "InvitationMade":
+        async with open_client(profile) as client:
             registry = await client.admin.registry()
             if name not in registry.members:
                 member = Member(name=title or name, jurisdiction=jurisdiction, roles=roles)
@@ -87,8 +88,8 @@ def invite(
 def list_members(*, profile: ProfileOption = None, as_json: Json = False) -> None:
     """List all members."""
 
-    async def work() -> list[MemberDocument]:
-        async with Client(load_profile(profile)) as client:
+    async def work() -> "list[MemberDocument]":
+        async with open_client(profile) as client:
             return (await client.admin.members()).members
 
     rows: list[dict[str, Any]] = [
@@ -110,8 +111,8 @@ def list_members(*, profile: ProfileOption = None, as_json: Json = False) -> Non
 def show(name: Name, *, profile: ProfileOption = None, as_json: Json = False) -> None:
     """Show one member: keys, certificates, what it pulled."""
 
-    async def work() -> MemberDocument:
-        async with Client(load_profile(profile)) as client:
+    async def work() -> "MemberDocument":
+        async with open_client(profile) as client:
             return await client.admin.member(name)
 
     member = run(work())
@@ -155,7 +156,7 @@ def set_member(
     """Change a member's name, roles or jurisdiction."""
 
     async def work() -> bool:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             known = (await client.admin.registry()).member(name)
             # Not made anew, which would forget its retired keys.
             changed = msgspec.structs.replace(
@@ -172,7 +173,7 @@ def set_member(
 
 def _set_status(name: str, status: Status, reason: str, profile: Path | None) -> None:
     async def work() -> bool:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             done = await client.admin.set_status(name, status, reason=reason, now=datetime.now(UTC))
             return done is not None
 
@@ -220,7 +221,7 @@ def revoke(
         return
 
     async def work() -> None:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             await client.admin.revoke_certificate(name, certificate, reason=reason)
 
     run(work())
@@ -232,7 +233,7 @@ def approve(name: Name, *, profile: ProfileOption = None, as_json: Json = False)
     """List the submission keys that a member enrolled, where the server cannot do so itself."""
 
     async def work() -> bool:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             return await client.admin.approve(name, now=datetime.now(UTC)) is not None
 
     output.record({"member": name, "approved": run(work())})
@@ -253,7 +254,7 @@ def retire_key(
     """Cut a submission key off: what it signed stays, what it signs from now on counts nothing."""
 
     async def work() -> str:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             member = (await client.admin.registry()).member(name)
             keys = [PublicKey.parse(text) for text in member.submission_keys]
             found = [key for key in keys if key.key_id.startswith(key_id)]

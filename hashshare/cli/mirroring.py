@@ -1,36 +1,22 @@
 """Commands for mirrors: copies of what members read, which nobody has to trust."""
 
 import asyncio
-import signal
-import ssl
 import sys
-from contextlib import AsyncExitStack, suppress
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Final
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated
 
-import structlog
 import typer
 
-from hashshare.cli.coalition_keys import read_trust
 from hashshare.cli.options import Json, ProfileOption, load_profile
 from hashshare.cli.output import EXIT_CODES, ending, output, run, shown
-from hashshare.cli.server import configure_logging
-from hashshare.client.profile import Profile, parse_source
-from hashshare.config import ServerSettings, parse_listen
-from hashshare.crypto.certificates import Issued
-from hashshare.errors import HashshareError, UnavailableError
-from hashshare.http import Endpoints
-from hashshare.http.tls import api_context
-from hashshare.mirror import Mirror, MirrorServer, Synced, SyncProgress
-from hashshare.mirror.certificate import issue_certificate, make_request, read_certificate
-from hashshare.service.authorities import Authorities
+from hashshare.errors import UnavailableError
 
-_LOG: Final = structlog.get_logger(__name__)
+if TYPE_CHECKING:
+    from hashshare.mirror import Synced
 
-WARN_BEFORE: Final = timedelta(days=30)
+# What the commands do is imported where they do it: it takes what talks to the server, and what
+# serves, which help does not.
 
 app = typer.Typer(
     name="mirror",
@@ -67,6 +53,8 @@ def sync(
     What was interrupted goes on. Ends with exit code 3 when the source gives what does not hold;
     the copy stays as it was.
     """
+    from hashshare.mirror import Mirror, SyncProgress
+
     progress = SyncProgress()
 
     async def work() -> None:
@@ -100,73 +88,20 @@ def serve(
 
     A member gets of it what the registry lets both it and you read.
     """
+    from hashshare.cli.mirror_server import serve_mirror
+    from hashshare.cli.server import configure_logging
+
     configure_logging()
     with ending():
         loaded = load_profile(profile)
-    run(_serve(loaded, folder, listen, _url(source), every))
-
-
-async def _serve(
-    profile: Profile, folder: Path, listen: str, source: str | None, every: float
-) -> None:
-    now = datetime.now(UTC)
-    _, issued = read_certificate(folder, now=now)
-    if issued.not_after - now < WARN_BEFORE:
-        output.say(f"warning: the mirror's certificate ends at {issued.not_after:%Y-%m-%d}")
-    host, port = parse_listen(listen)
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with AsyncExitStack() as stack:
-        mirror = None
-        if every:
-            mirror = await stack.enter_async_context(Mirror.open(profile, folder, source=source))
-        server = await stack.enter_async_context(
-            MirrorServer(
-                folder,
-                operator=profile.member,
-                endpoints=Endpoints(host, port),
-                tls=_context(folder, profile),
-            )
-        )
-        output.record(
-            {"url": server.url, "log": profile.trust.log, "folder": str(folder)},
-            text=f"serving a mirror of {profile.trust.log} at {server.url}",
-        )
-        sys.stdout.flush()
-        syncing = asyncio.create_task(_keep_in_sync(mirror, server, every)) if mirror else None
-        await stopping.wait()
-        if syncing is not None:
-            syncing.cancel()
-            await asyncio.gather(syncing, return_exceptions=True)
-
-
-async def _keep_in_sync(mirror: Mirror, server: MirrorServer, every: float) -> None:
-    """Sync again and again; whatever is wrong with the source, what is here goes on serving."""
-    trust = mirror.profile.trust
-    while True:
-        try:
-            synced = await mirror.sync()
-            if synced.received:
-                _LOG.debug("synced", size=synced.size)
-            if mirror.profile.trust != trust:
-                server.tls = _context(mirror.folder, mirror.profile)
-                trust = mirror.profile.trust
-        except HashshareError as error:
-            _LOG.warning("not synced", reason=str(error), kind=type(error).__name__)
-        except OSError as error:
-            _LOG.error("not synced", reason=str(error))
-        await asyncio.sleep(every)
-
-
-def _context(folder: Path, profile: Profile) -> ssl.SSLContext:
-    key, issued = read_certificate(folder, now=datetime.now(UTC))
-    return api_context(key=key, certificate=issued.pem, ca=profile.trust.ca)
+    run(serve_mirror(loaded, folder, listen, _url(source), every))
 
 
 @app.command(epilog=f"Example: hashshare mirror request copy > mirror.csr\n\n{EXIT_CODES}")
 def request(folder: Folder, *, profile: ProfileOption = None, as_json: Json = False) -> None:
     """Make the mirror's key, and print the request for its certificate."""
+    from hashshare.mirror.certificate import make_request
+
     with ending():
         text = make_request(folder, member=load_profile(profile).member)
     output.record({"request": text}, text=text.rstrip())
@@ -190,29 +125,22 @@ def certify(
 
     The server's own names are refused: a mirror must not be taken for the server.
     """
+    from hashshare.cli.mirror_server import certify_mirror
+
     with ending():
-        issued = _certify(coalition, csr.read_text(), host)
+        issued = certify_mirror(coalition, csr.read_text(), host)
     fields = {"certificate": issued.pem, "hosts": host, "not_after": issued.not_after.isoformat()}
     output.record(fields, text=issued.pem.rstrip())
 
 
-def _certify(coalition: Path, csr: str, hosts: list[str]) -> Issued:
-    keys = coalition / "keys"
-    settings = ServerSettings.load(coalition)
-    # As the server's own: by the CA that every member trusts.
-    authority = Authorities(keys, partial(read_trust, coalition)).for_server()
-    urls = (settings.public_url, settings.enrol_public_url)
-    taken = [urlsplit(url).hostname or "" for url in urls if url]
-    taken += Issued.parse((keys / "server-cert.pem").read_bytes()).hosts
-    return issue_certificate(authority, csr, hosts=hosts, server_hosts=taken, now=datetime.now(UTC))
-
-
 def _url(source: str | None) -> str | None:
+    from hashshare.client.profile import parse_source
+
     with ending():
         return None if source is None else parse_source(source)
 
 
-def _tell(synced: Synced) -> None:
+def _tell(synced: "Synced") -> None:
     output.record(
         {
             "size": synced.size,

@@ -1,18 +1,21 @@
 """Options that several commands share."""
 
 import os
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import platformdirs
 import typer
 
 from hashshare.cli.output import output
-from hashshare.client import Profile
 from hashshare.domain.names import parse_time
 from hashshare.domain.policy_texts import split_names
 from hashshare.errors import MalformedError
+
+if TYPE_CHECKING:
+    from hashshare.client import Client, Profile
 
 
 def _set_json(value: bool) -> bool:  # as typer calls it
@@ -63,13 +66,28 @@ def profile_folder(chosen: Path | None) -> Path:
     return Path(platformdirs.user_config_dir("hashshare")) / "profile"
 
 
-def load_profile(chosen: Path | None) -> Profile:
+def load_profile(chosen: Path | None) -> "Profile":
     """Return the profile that is meant.
 
     Raises:
         NotFoundError: There is none.
     """
+    # Here, as in open_client: every command has these options, and its help and completion
+    # must not wait for what only its work needs.
+    from hashshare.client import Profile
+
     return Profile.load(profile_folder(chosen))
+
+
+def open_client(chosen: Path | None, *, sources: Iterable[str] = ()) -> "Client":
+    """Return a client of the profile that is meant, to be used as a context.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    from hashshare.client import Client
+
+    return Client(load_profile(chosen), sources=sources)
 
 
 def names_or_none(text: str | None) -> tuple[str, ...] | None:

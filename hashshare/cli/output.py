@@ -7,7 +7,6 @@ Progress is drawn on a terminal only. Nothing is written that was not verified, 
 file is overwritten without being asked.
 """
 
-import asyncio
 import json
 import sys
 import threading
@@ -18,17 +17,6 @@ from enum import IntEnum
 from typing import Any, Final, TypeVar
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Table
 
 from hashshare import errors
 from hashshare.errors import HashshareError
@@ -100,12 +88,11 @@ class Output:
             for row in rows:
                 print(json.dumps(row, separators=(",", ":")))
             return
-        table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-        for row in rows:
-            table.add_row(*(_plain(row[column.replace(" ", "_")]) for column in columns))
-        # Cut to the terminal's width; whole where another program reads it.
-        width = None if sys.stdout.isatty() else 1000
-        Console(width=width).print(table)
+        # Here, since most commands draw nothing, and need not wait for what draws.
+        from hashshare.cli.drawing import print_table
+
+        names = [column.replace(" ", "_") for column in columns]
+        print_table(columns, [[_plain(row[name]) for name in names] for row in rows])
 
     def say(self, message: str) -> None:
         """Tell the person something that is no data."""
@@ -117,6 +104,9 @@ output: Final = Output()
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work, and end the process with the right code if it fails."""
+    # Here, since help, completion and a look-up in the replica wait for nothing.
+    import asyncio
+
     with ending():
         return asyncio.run(work)
 
@@ -176,7 +166,11 @@ def shown(look: Callable[[], tuple[str, int, int | None, bool]]) -> Iterator[Non
         look: Gives what is going on, how much is done, of how much, and whether in bytes.
     """
     stopped = threading.Event()
-    target = _draw if sys.stderr.isatty() else _tell
+    target = _tell
+    if sys.stderr.isatty():
+        from hashshare.cli.drawing import draw  # here for the reason that table has
+
+        target = draw
     thread = threading.Thread(target=target, args=(look, stopped), daemon=True)
     thread.start()
     try:
@@ -184,22 +178,6 @@ def shown(look: Callable[[], tuple[str, int, int | None, bool]]) -> Iterator[Non
     finally:
         stopped.set()
         thread.join()
-
-
-def _draw(look: Callable[[], tuple[str, int, int | None, bool]], stopped: threading.Event) -> None:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(show_speed=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None)
-        while not stopped.wait(0.1):
-            what, done, total, _ = look()
-            progress.update(task, description=what, completed=done, total=total)
 
 
 def _tell(look: Callable[[], tuple[str, int, int | None, bool]], stopped: threading.Event) -> None:

@@ -3,16 +3,17 @@
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from hashshare.cli.options import load_profile
+from hashshare.cli.options import open_client
 from hashshare.cli.output import output, run
-from hashshare.client import Client
-from hashshare.client.admin import Edit
 from hashshare.wire.preview import PreviewChange, PreviewList
+
+if TYPE_CHECKING:
+    from hashshare.client.admin import Edit
 
 PreviewOption = Annotated[
     bool,
@@ -25,7 +26,7 @@ SHOWN = 10
 
 
 def put_into_force(
-    edit: Edit,
+    edit: "Edit",
     *,
     reason: str,
     what: dict[str, object],
@@ -39,14 +40,14 @@ def put_into_force(
         return
 
     async def work() -> bool:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             return await client.admin.edit(edit, reason=reason, now=datetime.now(UTC)) is not None
 
     output.record(what | {done: run(work())})
 
 
 def show_preview(
-    edit: Edit, *, profile: Path | None, changes: int = SHOWN, path: Path | None = None
+    edit: "Edit", *, profile: Path | None, changes: int = SHOWN, path: Path | None = None
 ) -> None:
     """Tell what an edit of the registry would make of the lists.
 
@@ -62,7 +63,7 @@ def show_preview(
     async def work() -> None:
         with ExitStack() as stack:
             file = None if path is None else stack.enter_context(path.open("xb"))
-            async with Client(load_profile(profile)) as client:
+            async with open_client(profile) as client:
                 most = changes if file is None else None
                 seen = 0
                 async for line in client.admin.preview(edit, most=most):

@@ -3,25 +3,26 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hashshare.cli.agreeing import warn_of_agreement
-from hashshare.cli.options import Json, ProfileOption, SourceOption, load_profile
+from hashshare.cli.options import Json, ProfileOption, SourceOption, load_profile, open_client
 from hashshare.cli.output import EXIT_CODES, ExitCode, ending, output, run, shown
-from hashshare.client import Client
-from hashshare.client.client import Repaired
 from hashshare.client.export import Format, export_parquet, export_text
 from hashshare.client.lookup import Finding, look_up
-from hashshare.client.profile import Profile
-from hashshare.client.pull import Pulled, PullProgress
 from hashshare.domain.hashes import HashValue
 from hashshare.domain.names import ListName, format_time
 from hashshare.errors import NotFoundError
 from hashshare.replica import ListState, Replica
-from hashshare.wire.feedback import FeedbackShown
-from hashshare.wire.submissions import ProvenanceDocument
+
+if TYPE_CHECKING:
+    from hashshare.client import Client, Profile
+    from hashshare.client.client import Repaired
+    from hashshare.client.pull import Pulled
+    from hashshare.wire.feedback import FeedbackShown
+    from hashshare.wire.submissions import ProvenanceDocument
 
 ListNames = Annotated[
     list[str] | None,
@@ -43,10 +44,13 @@ def pull(
     as_json: Json = False,
 ) -> None:
     """Bring the replica up to date: verified, or unchanged."""
+    # Here, since it takes what talks to the server, and a look-up in the replica does not.
+    from hashshare.client.pull import PullProgress
+
     progress = PullProgress()
 
     async def work() -> None:
-        async with Client(load_profile(profile), sources=source or ()) as client:
+        async with open_client(profile, sources=source or ()) as client:
             if watch:
                 async for pulled in client.watch(*(lists or [])):
                     _tell_skipped(client)
@@ -72,14 +76,14 @@ def pull(
     run(work())
 
 
-def _tell_skipped(client: Client) -> None:
+def _tell_skipped(client: "Client") -> None:
     """Say which sources were passed over; once."""
     for skipped in client.skipped:
         output.say(f"warning: {skipped.url} {skipped.reason}; went on with the next source")
     client.skipped.clear()
 
 
-def _tell(pulled: Pulled) -> None:
+def _tell(pulled: "Pulled") -> None:
     fields: dict[str, Any] = {
         "list": str(pulled.name),
         "base": pulled.base,
@@ -117,24 +121,26 @@ def lookup(
     texts = [line.strip() for line in sys.stdin] if hashes == ["-"] else hashes
 
     async def work() -> list[Finding]:
-        if not remote:
-            return _look_locally(load_profile(profile), list_name, texts)
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             return [await client.lookup_remote(list_name, text.lower()) for text in texts]
 
-    findings = run(work())
+    if remote:
+        findings = run(work())
+    else:
+        with ending():
+            findings = _look_locally(load_profile(profile), list_name, texts)
     for finding in findings:
         _tell_finding(finding)
     if not any(finding.attributes for finding in findings):
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _look_locally(profile: Profile, list_name: str, texts: list[str]) -> list[Finding]:
+def _look_locally(profile: "Profile", list_name: str, texts: list[str]) -> list[Finding]:
     with _open_replica(profile) as opened:
         return look_up(opened, ListName.parse(list_name), [text.lower() for text in texts])
 
 
-def _open_replica(profile: Profile) -> Replica:
+def _open_replica(profile: "Profile") -> Replica:
     if not profile.replica_path.exists():
         raise NotFoundError("nothing was pulled yet; try: hashshare pull")
     return Replica.open(profile.replica_path, readonly=True)
@@ -162,8 +168,8 @@ def provenance(
 ) -> None:
     """Show who ever said what of a hash; signatures and places in the log are verified here."""
 
-    async def work() -> tuple[ProvenanceDocument, list[FeedbackShown]]:
-        async with Client(load_profile(profile)) as client:
+    async def work() -> "tuple[ProvenanceDocument, list[FeedbackShown]]":
+        async with open_client(profile) as client:
             found = await client.provenance(hash_set, value)
             return found, await client.feedback.of_hash(hash_set, HashValue.parse(value))
 
@@ -197,7 +203,7 @@ def provenance(
         _tell_feedback(told)
 
 
-def _tell_feedback(told: list[FeedbackShown]) -> None:
+def _tell_feedback(told: "list[FeedbackShown]") -> None:
     """Show what members report that a hash did for them."""
     rows = [one.model_dump(mode="json") | {"verdict": "feedback"} for one in told]
     if not output.as_json:
@@ -265,8 +271,8 @@ def check(
 ) -> None:
     """Re-hash every bucket of the replica, and heal what is damaged."""
 
-    async def work() -> list[Repaired]:
-        async with Client(load_profile(profile)) as client:
+    async def work() -> "list[Repaired]":
+        async with open_client(profile) as client:
             names = lists or [state.name for state in client.lists()]
             return [await client.check(name, repair=repair) for name in names]
 

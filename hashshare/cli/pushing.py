@@ -4,20 +4,21 @@ import csv
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hashshare.cli.options import Json, ProfileOption, SetName, load_profile
+from hashshare.cli.options import Json, ProfileOption, SetName, open_client
 from hashshare.cli.output import EXIT_CODES, ending, output, run, shown
-from hashshare.client import Client
-from hashshare.client.push import PushProgress
 from hashshare.client.sources import Defaults, Reading, read_records
 from hashshare.domain.hashes import HashAlgorithm
 from hashshare.domain.policy import Basis, Decision, DisputeReason, Media, parse_words
 from hashshare.domain.records import Record, WithdrawRecord
 from hashshare.domain.sandbox import SANDBOX, sandbox_records
 from hashshare.domain.statements import Operation
+
+if TYPE_CHECKING:
+    from hashshare.client.push import PushProgress
 
 Files = Annotated[
     list[Path] | None,
@@ -129,6 +130,9 @@ def _submit(
     profile: Path | None,
     extra: Iterable[Record] = (),
 ) -> None:
+    # Here, since it takes what talks to the server, and help does not.
+    from hashshare.client.push import PushProgress
+
     sources = [None if str(path) == "-" else path for path in files or []]
     given = list(extra)
     if not sources and not given:
@@ -147,7 +151,7 @@ def _submit(
             _tell_columns(reading)
             output.record({"records": total, "duplicates": reading.duplicates, "submitted": False})
             return
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             with shown(
                 lambda: (progress.stage, progress.done, progress.total, progress.stage == "sending")
             ):
@@ -171,7 +175,7 @@ def _tell_columns(reading: Reading) -> None:
 
 
 def tell_pushed(
-    hash_set: str, operation: Operation, reading: Reading, progress: PushProgress
+    hash_set: str, operation: Operation, reading: Reading, progress: "PushProgress"
 ) -> None:
     """Say what submissions came to."""
     total: Counter[str] = Counter()
@@ -214,7 +218,9 @@ def tell_pushed(
 async def _withdraw_submission(
     hash_set: str, statement_id: str, *, dry_run: bool, profile: Path | None
 ) -> None:
-    async with Client(load_profile(profile)) as client:
+    from hashshare.client.push import PushProgress  # here for the reason that _submit has
+
+    async with open_client(profile) as client:
         records = await client.records_of(statement_id)
         taken_back = _to_withdrawals(records)
         if dry_run:

@@ -2,16 +2,15 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import uvloop
 
 from hashshare.cli.options import Artifacts, Json
 from hashshare.cli.output import EXIT_CODES, ExitCode, ending, output, shown
-from hashshare.cli.recover import Recovered, Request, recover
-from hashshare.cli.server import configure_logging
-from hashshare.service.recovery import RecoveryProgress
+
+if TYPE_CHECKING:
+    from hashshare.cli.recover import Recovered
 
 
 def recover_command(
@@ -41,6 +40,13 @@ def recover_command(
     Every signature is verified, and that the database holds the beginning of the signed log.
     Run it while no server runs on the database. It may be interrupted and repeated.
     """
+    # Here, since it takes all of the server, and help does not.
+    import uvloop
+
+    from hashshare.cli.recover import Request, recover
+    from hashshare.cli.server import configure_logging
+    from hashshare.service.recovery import RecoveryProgress
+
     configure_logging()
     progress = RecoveryProgress()
     with ending(), shown(lambda: ("recovering", progress.done, progress.total or None, False)):
@@ -50,7 +56,7 @@ def recover_command(
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _show(recovered: Recovered) -> None:
+def _show(recovered: "Recovered") -> None:
     output.record(
         asdict(recovered),
         text=f"{recovered.after - recovered.before} leaves were brought back: {recovered.before} "

@@ -4,17 +4,18 @@ import json
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from hashshare.cli.options import Json, ProfileOption, load_profile, parse_moment
+from hashshare.cli.options import Json, ProfileOption, open_client, parse_moment
 from hashshare.cli.output import EXIT_CODES, ending, output, run
-from hashshare.client import Client
 from hashshare.domain.trail import TrailKind
-from hashshare.pages.render import ReportFormat, render_report
-from hashshare.wire.report import ReportDocument
-from hashshare.wire.trail import TrailEntryDocument
+from hashshare.pages.formats import ReportFormat
+
+if TYPE_CHECKING:
+    from hashshare.wire.report import ReportDocument
+    from hashshare.wire.trail import TrailEntryDocument
 
 
 def trail(
@@ -44,7 +45,7 @@ def trail(
 
     async def work() -> int:
         count = 0
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             with _open(out) as file:
                 async for entry in client.admin.trail(
                     member=member, kind=kind, since=begin, until=end, last=last
@@ -81,11 +82,14 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Make a transparency report: what the coalition did in a time, in numbers."""
+    # Here, since templates are slow to import, and help takes none.
+    from hashshare.pages.render import render_report
+
     with ending():
         since, until = parse_moment(begin), parse_moment(end)
 
-    async def work() -> ReportDocument:
-        async with Client(load_profile(profile)) as client:
+    async def work() -> "ReportDocument":
+        async with open_client(profile) as client:
             return await client.admin.report(since, until)
 
     document = run(work())
@@ -101,11 +105,11 @@ def _open(out: Path | None) -> AbstractContextManager[TextIO]:
     return nullcontext(sys.stdout) if out is None else out.open("x", encoding="utf-8")
 
 
-def _to_json(entry: TrailEntryDocument) -> str:
+def _to_json(entry: "TrailEntryDocument") -> str:
     return json.dumps(entry.model_dump(mode="json"), separators=(",", ":"))
 
 
-def _to_text(entry: TrailEntryDocument) -> str:
+def _to_text(entry: "TrailEntryDocument") -> str:
     facts = " ".join(f"{name}={value}" for name, value in sorted(entry.facts.items()))
     refused = f"  refused: {entry.problem}" if entry.problem else ""
     line = f"{entry.recorded_at}  {entry.kind:10}  {entry.member or '-':16}  {entry.action}"

@@ -1,14 +1,15 @@
 """Commands on retractions: who was sent a version that still has a hash."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hashshare.cli.options import Json, ProfileOption, load_profile
+from hashshare.cli.options import Json, ProfileOption, open_client
 from hashshare.cli.output import EXIT_CODES, output, run
-from hashshare.client import Client
 from hashshare.domain.hashes import HashValue
-from hashshare.wire.lists import PresenceList
+
+if TYPE_CHECKING:
+    from hashshare.wire.lists import PresenceList
 
 app = typer.Typer(
     name="retraction", help="See who still holds what was taken out.", no_args_is_help=True
@@ -34,9 +35,9 @@ def show(
 ) -> None:
     """Tell when a hash left each list, and which members were last sent a version that has it."""
 
-    async def work() -> PresenceList:
+    async def work() -> "PresenceList":
         parsed = HashValue.parse(value)
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             return await client.admin.presence(hash_set, parsed)
 
     rows: list[dict[str, Any]] = [

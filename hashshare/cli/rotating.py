@@ -12,10 +12,8 @@ from hashshare.cli.coalition_keys import (
     retire_authorities,
     retire_log_keys,
 )
-from hashshare.cli.options import Json, ProfileOption, load_profile
+from hashshare.cli.options import Json, ProfileOption, open_client
 from hashshare.cli.output import EXIT_CODES, ending, output, run
-from hashshare.client import Client
-from hashshare.client.rotation import recover_governance, replace_publisher, rotate_governance
 from hashshare.crypto.keys import PrivateKey, PublicKey, write_private_key
 from hashshare.errors import NotFoundError
 
@@ -46,9 +44,11 @@ def governance(
     If it failed, repeat it. A copy of the old key on the server signs nothing more: enrolments
     then wait for an admin, unless the new one is copied there.
     """
+    # Here, since it takes what talks to the server, and help does not.
+    from hashshare.client.rotation import recover_governance, rotate_governance
 
     async def work() -> PublicKey:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             if recovered:
                 await client.keep_trust()
                 await recover_governance(client.admin, now=datetime.now(UTC))
@@ -91,10 +91,11 @@ def publisher(
 
     The server goes on without a pause if it has the key. What the old one signed stays valid.
     """
+    from hashshare.client.rotation import replace_publisher  # here for the same reason
 
     async def work() -> bool:
         public = PublicKey.parse(key)
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             return await replace_publisher(client.admin, public, now=datetime.now(UTC))
 
     changed = run(work())
@@ -123,7 +124,7 @@ def log(*, profile: ProfileOption = None, as_json: Json = False) -> None:
     """Have the registry's trust policy for witnesses name the log's new key; for admins."""
 
     async def work() -> bool:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             await client.keep_trust()
             return await client.admin.name_log_key(now=datetime.now(UTC))
 

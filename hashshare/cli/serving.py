@@ -2,17 +2,17 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import uvloop
 
-from hashshare.cli.coalition import Plan, create_coalition, origin_of
-from hashshare.cli.memory import return_memory
 from hashshare.cli.options import Artifacts, Json
 from hashshare.cli.output import EXIT_CODES, ending, output
-from hashshare.cli.server import Listening, Options, configure_logging, serve
-from hashshare.config import parse_listen
+
+if TYPE_CHECKING:
+    from hashshare.cli.server import Listening
+
+# What the commands do is imported where they do it: it takes all of the server, and help does not.
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The coalition's folder.")]
 
@@ -48,6 +48,8 @@ def init(
 
     There is all of it, or none; a folder that is not empty is left as it is.
     """
+    from hashshare.cli.coalition import Plan, create_coalition, origin_of
+
     api_host, api_port = parse_listen_option(listen)
     enrol_host, enrol_port = parse_listen_option(enrol_listen)
     public = host[0] if host else None
@@ -82,6 +84,8 @@ def init(
 
 def parse_listen_option(text: str) -> tuple[str, int]:
     """Read an address, or end as misused."""
+    from hashshare.config import parse_listen
+
     with ending():
         return parse_listen(text)
 
@@ -108,11 +112,16 @@ def serve_command(
     as_json: Json = False,
 ) -> None:
     """Serve the API over TLS 1.3 with required client certificates, until SIGTERM."""
+    import uvloop
+
+    from hashshare.cli.memory import return_memory
+    from hashshare.cli.server import Options, configure_logging, serve
+
     configure_logging()
     return_memory()
     options = Options(folder, database, listen, enrol_listen, publisher, artifacts)
 
-    def started(listening: Listening) -> None:
+    def started(listening: "Listening") -> None:
         fields = {
             "api_url": listening.api_url,
             "enrol_url": listening.enrol_url,

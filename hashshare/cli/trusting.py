@@ -1,25 +1,29 @@
 """Commands for those who keep the trust root: what members believe from the start."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
-from hashshare.cli.ceremony import ONLINE_KEY, begin_trust_root, publish_trust
 from hashshare.cli.coalition_keys import read_trust, verify_held
 from hashshare.cli.options import Json
 from hashshare.cli.output import EXIT_CODES, ending, output
 from hashshare.crypto.certificates import Issued
 from hashshare.crypto.keys import PrivateKey, PublicKey, read_private_key, write_private_key
 from hashshare.crypto.note import NoteVerifier
-from hashshare.crypto.trust_metadata import Signers, signers_of
 from hashshare.domain.documents import encode_document
 from hashshare.domain.joining import Recovery, Trust, parse_trust
 from hashshare.domain.names import format_time
 from hashshare.domain.registry import Keys
-from hashshare.service.ceremony import Ceremony, Draft, sign_file
+
+if TYPE_CHECKING:
+    from hashshare.crypto.trust_metadata import Signers
+    from hashshare.service.ceremony import Ceremony, Draft
+
+# What takes TUF's library is imported where it is used: it is slow to import, and help takes none.
 
 app = typer.Typer(
     name="trust",
@@ -37,6 +41,8 @@ def init(folder: Folder, *, as_json: Json = False) -> None:
     hashshare init does this for new coalitions. Members that have joined before go on without
     one; new invitations lead to it. Hand the keys over then: hashshare trust rotate.
     """
+    from hashshare.cli.ceremony import begin_trust_root, publish_trust
+
     with ending():
         now = datetime.now(UTC)
         trust = read_trust(folder)
@@ -84,8 +90,10 @@ def rotate(
 
     Whoever signed roots before signs it too, so that members follow.
     """
+    from hashshare.crypto.trust_metadata import signers_of
+
     with ending():
-        ceremony = Ceremony(folder / "trust")
+        ceremony = _ceremony(folder)
         before = ceremony.root().signed
         roots = _signers(signers_of(before, "root"), root, threshold)
         named = _signers(signers_of(before, "targets"), targets, targets_threshold)
@@ -138,7 +146,7 @@ def propose(
         if drop_ca is not None:
             trust = trust.without_authority(drop_ca)
         verify_held(folder, trust)
-        draft = Ceremony(folder / "trust").propose_trust(trust, now=datetime.now(UTC))
+        draft = _ceremony(folder).propose_trust(trust, now=datetime.now(UTC))
     _tell(draft, folder / "trust/drafts/targets.json")
 
 
@@ -150,6 +158,8 @@ def sign(
     as_json: Json = False,
 ) -> None:
     """Add a signature to a draft, on whatever machine; send the file on to the next one."""
+    from hashshare.service.ceremony import sign_file
+
     with ending():
         signer = read_private_key(private_key)
         role = sign_file(draft, signer)
@@ -160,9 +170,11 @@ def sign(
 @app.command(epilog=f"Example: hashshare trust publish coalition\n\n{EXIT_CODES}")
 def publish(folder: Folder, *, as_json: Json = False) -> None:
     """Put what is drafted into force, once enough have signed it; a running server goes on."""
+    from hashshare.cli.ceremony import ONLINE_KEY
+
     with ending():
         online = read_private_key(folder / "keys" / ONLINE_KEY)
-        drafts = Ceremony(folder / "trust").publish(online, now=datetime.now(UTC))
+        drafts = _ceremony(folder).publish(online, now=datetime.now(UTC))
         _put_in_force(folder)
     for draft in drafts:
         fields = {"role": draft.role, "version": draft.version}
@@ -172,8 +184,10 @@ def publish(folder: Folder, *, as_json: Json = False) -> None:
 @app.command(epilog=f"Example: hashshare trust show coalition\n\n{EXIT_CODES}")
 def show(folder: Folder, *, as_json: Json = False) -> None:
     """Show who signs, until when it lasts, and what is drafted and waits for whom."""
+    from hashshare.crypto.trust_metadata import signers_of
+
     with ending():
-        ceremony = Ceremony(folder / "trust")
+        ceremony = _ceremony(folder)
         root, drafts = ceremony.root().signed, ceremony.drafts()
     fields: dict[str, object] = {"root": root.version, "expires": format_time(root.expires)}
     for name in ("root", "targets"):
@@ -185,21 +199,27 @@ def show(folder: Folder, *, as_json: Json = False) -> None:
         _tell(draft, folder / f"trust/drafts/{draft.role}.json")
 
 
-def _signers(before: Signers, keys: list[str] | None, threshold: int | None) -> Signers:
+def _ceremony(folder: Path) -> "Ceremony":
+    from hashshare.service.ceremony import Ceremony
+
+    return Ceremony(folder / "trust")
+
+
+def _signers(before: "Signers", keys: list[str] | None, threshold: int | None) -> "Signers":
     chosen = before.keys if keys is None else tuple(map(PublicKey.parse, keys))
-    return Signers(chosen, threshold or before.threshold)
+    return replace(before, keys=chosen, threshold=threshold or before.threshold)
 
 
 def _put_in_force(folder: Path) -> None:
     """Have the server give out the document that is in force."""
-    trust = Ceremony(folder / "trust").trust()
+    trust = _ceremony(folder).trust()
     if trust is not None:
         fresh = folder / "trust.json.new"
         fresh.write_bytes(encode_document(trust))
         fresh.replace(folder / "trust.json")
 
 
-def _tell(draft: Draft, path: Path) -> None:
+def _tell(draft: "Draft", path: Path) -> None:
     fields = {
         "draft": str(path),
         "role": draft.role,

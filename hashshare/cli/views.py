@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -11,17 +11,18 @@ from hashshare.cli.options import (
     Json,
     ProfileOption,
     SetName,
-    load_profile,
     names_or_none,
+    open_client,
 )
 from hashshare.cli.output import EXIT_CODES, ending, output, run
 from hashshare.cli.previewing import PreviewOption, put_into_force, show_preview
-from hashshare.client import Client
-from hashshare.client.admin import Edit
 from hashshare.domain.policy import Media, QuorumOf, View
 from hashshare.domain.policy_texts import parse_countries, parse_weights, split_names
-from hashshare.domain.registry import Registry
 from hashshare.errors import AlreadyExistsError, MalformedError, NotFoundError
+
+if TYPE_CHECKING:
+    from hashshare.client.admin import Edit
+    from hashshare.domain.registry import Registry
 
 views = typer.Typer(
     name="view", help="Create and change the views of a hash set.", no_args_is_help=True
@@ -110,7 +111,7 @@ def create_view(
         ) | _given_later(weights, excluded_classifications, excluded_sources, released_to)
         hash_set, view_id = _parse_view(name)
 
-        def change(registry: Registry) -> Registry:
+        def change(registry: "Registry") -> "Registry":
             if view_id in registry.hash_set(hash_set).views and not replace:
                 raise AlreadyExistsError(f"there is a view {name}; change it with: view set")
             return registry.with_view(hash_set, view_id, msgspec.structs.replace(View(), **given))
@@ -212,7 +213,7 @@ def list_views(name: SetName, *, profile: ProfileOption = None, as_json: Json = 
     """List the views of a hash set with their policies."""
 
     async def work() -> dict[str, View]:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             return (await client.admin.registry()).hash_set(name).views
 
     rows = [{"view": f"{name}/{v}"} | msgspec.to_builtins(p) for v, p in run(work()).items()]
@@ -281,10 +282,10 @@ def _given_later(
     return fields
 
 
-def _changing(name: str, given: dict[str, Any]) -> Edit:
+def _changing(name: str, given: dict[str, Any]) -> "Edit":
     hash_set, view_id = _parse_view(name)
 
-    def change(registry: Registry) -> Registry:
+    def change(registry: "Registry") -> "Registry":
         known = registry.hash_set(hash_set).views.get(view_id)
         if known is None:
             raise NotFoundError(f"there is no view {name}")

@@ -1,18 +1,18 @@
 """Taking out all that a member submitted, or a part of it, by an admin's decision."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hashshare.cli.options import Json, ProfileOption, load_profile
+from hashshare.cli.options import Json, ProfileOption, open_client
 from hashshare.cli.output import output, run
 from hashshare.cli.previewing import PreviewOption, show_preview
-from hashshare.client import Client
-from hashshare.client.admin import Edit
-from hashshare.client.selecting import Selection
-from hashshare.domain.registry import Registry
 from hashshare.domain.spans import Span, cut_spans
+
+if TYPE_CHECKING:
+    from hashshare.client.admin import Edit
+    from hashshare.domain.registry import Registry
 
 Key = Annotated[str, typer.Option("--key", metavar="KEYID", help="Only what this key signed.")]
 
@@ -35,20 +35,23 @@ def withdraw_all(
     The log keeps it, and the registry says from where to where it is disregarded. What it had
     replaced or ended does not come back; --undo lets it count again.
     """
+    # Here, since it takes what talks to the server, and help does not.
+    from hashshare.client.selecting import Selection
+
     selection = Selection(since, key, submission, hash_set)
     found: list[Span] = []
 
-    def change(registry: Registry) -> Registry:
+    def change(registry: "Registry") -> "Registry":
         known = registry.member(name).spans
         spans = cut_spans(known, found) if undo else [*known, *found]
         return registry.with_disregarded(name, spans)
 
     async def select() -> None:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             found.extend(await client.admin.select(name, selection))
 
-    async def put(edit: Edit) -> bool:
-        async with Client(load_profile(profile)) as client:
+    async def put(edit: "Edit") -> bool:
+        async with open_client(profile) as client:
             return await client.admin.edit(edit, reason=reason, now=datetime.now(UTC)) is not None
 
     run(select())

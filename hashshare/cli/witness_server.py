@@ -1,17 +1,26 @@
 """Running a witness that is asked: with a certificate of its own, or behind a proxy."""
 
+import asyncio
 import ssl
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
+from hashshare.cli.output import output
+from hashshare.cli.server import stop_requested
+from hashshare.client.profile import Profile
+from hashshare.client.session import Session
+from hashshare.client.trusting import TrustKeeper
 from hashshare.errors import MalformedError
 from hashshare.http.site import TLSSite
 from hashshare.http.tls import enrol_context
+from hashshare.witness.listener import WitnessListener
+from hashshare.witness.loop import open_logbook, witness_of
 
 MAX_CONNECTIONS: Final = 256
 """More are closed as they come: nothing is known of who asks."""
@@ -105,3 +114,25 @@ async def serve_application(
             await site.stop()
     finally:
         await runner.cleanup()
+
+
+async def serve_witness(
+    profile: Profile, host: str, port: int, files: CertificateFiles | None
+) -> None:
+    """Cosign what is shown until the process is told to stop; the rest is ``serve_application``'s.
+
+    Raises:
+        NotFoundError: The profile has no witness key.
+        OSError: The address cannot be used.
+    """
+    with closing(open_logbook(profile)) as logbook:
+        listener = WitnessListener(profile, witness_of(profile), logbook)
+        async with (
+            Session.of(profile) as session,
+            serve_application(listener.application(), host, port, files) as url,
+        ):
+            output.record({"url": url}, text=f"witnessing {profile.trust.log} at {url}")
+            sys.stdout.flush()
+            keeping = asyncio.create_task(listener.keep_trust(TrustKeeper(profile, session)))
+            await stop_requested().wait()
+            keeping.cancel()

@@ -1,34 +1,28 @@
 """Commands for witnesses, and for admins who choose them."""
 
-import asyncio
 import sys
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hashshare.cli.options import Json, ProfileOption, load_profile
+from hashshare.cli.options import Json, ProfileOption, load_profile, open_client
 from hashshare.cli.output import EXIT_CODES, ending, output, run
-from hashshare.cli.server import configure_logging, stop_requested
-from hashshare.cli.witness_server import LOOPBACK, CertificateFiles, serve_application
-from hashshare.client import Client
-from hashshare.client.audited import make_auditor_key
-from hashshare.client.session import Session
-from hashshare.client.trusting import TrustKeeper
-from hashshare.config import parse_listen
-from hashshare.crypto.cosignature import WitnessVerifier
-from hashshare.crypto.note import Checkpoint
-from hashshare.crypto.policy import NamedWitness
 from hashshare.errors import (
     MalformedError,
     PermissionDeniedError,
     TooManyRequestsError,
     UnavailableError,
 )
-from hashshare.witness.listener import WitnessListener
-from hashshare.witness.loop import WitnessLoop, make_key, open_logbook, witness_of
+
+if TYPE_CHECKING:
+    from hashshare.crypto.note import Checkpoint
+    from hashshare.witness.loop import WitnessLoop
+
+# What the commands do is imported where they do it: it takes what talks to the server, and what
+# serves, which help does not.
 
 app = typer.Typer(
     name="witness",
@@ -53,6 +47,8 @@ def key(
     as_json: Json = False,
 ) -> None:
     """Make this member's witness key, and print what an admin needs to know of it."""
+    from hashshare.client.audited import make_auditor_key
+    from hashshare.witness.loop import make_key
 
     async def work() -> str:
         make = make_auditor_key if auditor else make_key
@@ -76,6 +72,10 @@ def run_witness(
 
     Ends with exit code 3, and never cosigns again, when the log is not the one it was.
     """
+    import asyncio
+
+    from hashshare.client.session import Session
+    from hashshare.witness.loop import WitnessLoop, open_logbook
 
     async def work() -> None:
         loaded = load_profile(profile)
@@ -96,14 +96,14 @@ def run_witness(
     run(work())
 
 
-async def _step_patiently(loop: WitnessLoop) -> None:
+async def _step_patiently(loop: "WitnessLoop") -> None:
     """Do one step. That the server is away, or no admin has added the witness, will pass."""
     with suppress(UnavailableError, TooManyRequestsError, PermissionDeniedError):
         _tell(await loop.step())
         sys.stdout.flush()
 
 
-def _tell(seen: Checkpoint | None) -> None:
+def _tell(seen: "Checkpoint | None") -> None:
     if seen is not None:
         fields = {"size": seen.size, "root": seen.root.hex()}
         output.record(fields, text=f"cosigned {seen.size} leaves")
@@ -114,7 +114,7 @@ def _tell(seen: Checkpoint | None) -> None:
     epilog="Example: hashshare witness serve --listen 0.0.0.0:8445 --certificate fullchain.pem "
     f"--key privkey.pem\n\n{EXIT_CODES}",
 )
-def serve_witness(
+def serve(
     *,
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where the server can reach it.")
@@ -133,6 +133,10 @@ def serve_witness(
 
     Without a certificate it serves plain HTTP to its own machine only, for a proxy in front.
     """
+    from hashshare.cli.server import configure_logging
+    from hashshare.cli.witness_server import LOOPBACK, CertificateFiles, serve_witness
+    from hashshare.config import parse_listen
+
     with ending():
         host, port = parse_listen(listen)
         files = None
@@ -143,18 +147,7 @@ def serve_witness(
     configure_logging()
 
     async def work() -> None:
-        loaded = load_profile(profile)
-        with closing(open_logbook(loaded)) as logbook:
-            listener = WitnessListener(loaded, witness_of(loaded), logbook)
-            async with (
-                Session.of(loaded) as session,
-                serve_application(listener.application(), host, port, files) as url,
-            ):
-                output.record({"url": url}, text=f"witnessing {loaded.trust.log} at {url}")
-                sys.stdout.flush()
-                keeping = asyncio.create_task(listener.keep_trust(TrustKeeper(loaded, session)))
-                await stop_requested().wait()
-                keeping.cancel()
+        await serve_witness(load_profile(profile), host, port, files)
 
     run(work())
 
@@ -180,11 +173,13 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Demand that this witness, and others, have seen what members are shown; for admins."""
+    from hashshare.crypto.cosignature import WitnessVerifier
+    from hashshare.crypto.policy import NamedWitness
 
     async def work() -> str:
         witness = NamedWitness(name, WitnessVerifier.parse(verifier), url)
         now = datetime.now(UTC)
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             if auditor:
                 return await client.admin.add_auditor(witness, now=now)
             return await client.admin.add_witness(witness, threshold, now=now)
@@ -206,7 +201,7 @@ def remove(
     """Demand a witness's cosignature, or show an auditor's, no more; for admins."""
 
     async def work() -> str:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             return await client.admin.remove_witness(name, threshold, now=datetime.now(UTC))
 
     _show(run(work()))
@@ -217,7 +212,7 @@ def show(*, profile: ProfileOption = None, as_json: Json = False) -> None:
     """Show the trust policy in force: who are witnesses, and how many must cosign."""
 
     async def work() -> str:
-        async with Client(load_profile(profile)) as client:
+        async with open_client(profile) as client:
             return (await client.admin.registry()).witnesses
 
     _show(run(work()))

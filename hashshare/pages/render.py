@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-from enum import StrEnum
 from functools import lru_cache
 from importlib import resources
 from typing import Final
@@ -11,18 +10,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from hashshare.pages.charts import draw_sizes, percent
+from hashshare.pages.formats import ReportFormat
 from hashshare.wire.report import ReportDocument
 
 _STEPS: Final = 48
 _UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
-
-
-class ReportFormat(StrEnum):
-    """In what form a report is written."""
-
-    MARKDOWN = "markdown"
-    HTML = "html"
-    JSON = "json"
 
 
 def render(template: str, **values: object) -> str:

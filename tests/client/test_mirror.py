@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hashshare.cli.mirroring import _keep_in_sync
+from hashshare.cli.mirror_server import keep_in_sync
 from hashshare.client import Client, Profile
 from hashshare.client.enrol import enrol
 from hashshare.client.session import Session, member_context
@@ -236,7 +236,7 @@ async def test_a_running_mirror_follows_the_trust_root(
     rooted = Rooted(federation.folder / "coalition")
     async with Mirror.open(mirrored.operator, mirrored.folder) as mirror:
         await mirror.sync()
-        keeping = asyncio.create_task(_keep_in_sync(mirror, mirrored.server, 0.05))
+        keeping = asyncio.create_task(keep_in_sync(mirror, mirrored.server, 0.05))
         key = (await done("rotate", "log-key", rooted.folder))["log_key"]
         authority = await done("rotate", "ca", rooted.folder)
         await put_in_force(rooted, "--log-key", key, "--new-ca", authority["certificate"])

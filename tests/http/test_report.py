@@ -14,7 +14,8 @@ from hashshare.domain.policy import Basis, Decision, DisputeReason
 from hashshare.domain.records import AssertRecord, DisputeRecord, Record, RuleRecord, WithdrawRecord
 from hashshare.domain.statements import Operation
 from hashshare.errors import MalformedError, NotFoundError
-from hashshare.pages.render import ReportFormat, render_report
+from hashshare.pages.formats import ReportFormat
+from hashshare.pages.render import render_report
 from hashshare.storage.database import read_migrations
 from hashshare.wire.report import ReportDocument
 from tests.support.federation import Federation

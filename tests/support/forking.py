@@ -92,10 +92,12 @@ def _stop(process: "subprocess.Popen[bytes]", place: Path) -> None:
 def _serve(path: str) -> None:
     """Fork for every connection, until standard input ends."""
     import hashshare.cli  # only in this process
+    import hashshare.client
 
-    for module in pkgutil.iter_modules(hashshare.cli.__path__, "hashshare.cli."):
-        importlib.import_module(module.name)
-    importlib.import_module("hashshare.client.trust_updating")
+    # Commands import what they take when they run; here it is imported before.
+    for package in (hashshare.cli, hashshare.client):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
