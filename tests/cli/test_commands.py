@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import typer
 
-from hashshare.cli.app import build
+from hashshare.cli.app import COMMANDS, app
 from hashshare.cli.output import report
 from hashshare.errors import RollbackError, UnavailableError
 from tests.support.federation import Federation, run_federation
@@ -55,18 +55,26 @@ async def sh(*words: object, profile: Path | None = None, stdin: str | None = No
     return await asyncio.to_thread(run, *words, profile=profile, stdin=stdin)
 
 
-def all_commands() -> Iterator[tuple[str, Any]]:
+def load_all() -> Any:
+    """Return the command with everything in it."""
+    group: Any = typer.main.get_command(app)
+    for module in {module for module, _ in COMMANDS.values()}:
+        group.load(module)
+    return group
+
+
+def all_commands(group: Any) -> Iterator[tuple[str, Any]]:
     """Give every command with its words."""
-    group: Any = typer.main.get_command(build([]))
     for name, command in group.commands.items():
         for sub_name, sub in getattr(command, "commands", {"": command}).items():
             yield f"{name} {sub_name}".strip(), sub
 
 
-COMMANDS = dict(all_commands())
+HASHSHARE_ITSELF = load_all()
+EVERY = dict(all_commands(HASHSHARE_ITSELF))
 
 
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("command", EVERY.values(), ids=EVERY)
 def test_every_command_helps(command: Any) -> None:
     """With an example, exit codes, ``--json``, and a word on each option."""
     epilog = command.epilog or ""
@@ -77,6 +85,17 @@ def test_every_command_helps(command: Any) -> None:
     assert "--json" in options
     for parameter in command.params:
         assert getattr(parameter, "help", None), parameter.name
+
+
+def test_help_says_what_commands_say() -> None:
+    """Of all that there are, though it imports none of them; commands stand before groups."""
+    listed = {name: text for name, (_, text) in COMMANDS.items()}
+
+    said = {name: one.get_short_help_str(1000) for name, one in HASHSHARE_ITSELF.commands.items()}
+
+    assert said == listed
+    is_group = [hasattr(HASHSHARE_ITSELF.commands[name], "commands") for name in COMMANDS]
+    assert is_group == sorted(is_group)
 
 
 def test_the_shell_completes() -> None:
