@@ -38,6 +38,8 @@ from hashshare.wire.document import MEDIA_TYPE, WireDocument
 READ_SECONDS: Final = 30.0
 """A peer that sends nothing for so long is given up."""
 WRITE_SECONDS: Final = 60.0
+PIECE_BYTES: Final = 64 * 1024
+"""So much is encrypted at a time: a large download must not make others wait."""
 MAX_DOCUMENT_BYTES: Final = 32 * 1024 * 1024
 MAX_WAIT_SECONDS: Final = 55
 
@@ -223,8 +225,9 @@ async def send_chunks(
             # Only now: an error before the first piece still becomes a problem.
             await response.prepare(request)
             started = True
-        async with asyncio.timeout(WRITE_SECONDS):
-            await response.write(chunk)
+        for begin in range(0, len(chunk), PIECE_BYTES):
+            async with asyncio.timeout(WRITE_SECONDS):
+                await response.write(memoryview(chunk)[begin : begin + PIECE_BYTES])
     if not started:
         await response.prepare(request)
     await response.write_eof()
