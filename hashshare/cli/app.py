@@ -96,6 +96,10 @@ COMMANDS: Final = {
     "member": ("members", "Invite members, look at them, suspend and revoke them."),
     "hash-set": ("hash_sets", "Create hash sets and look at them."),
     "view": ("views", "Create and change the views of a hash set."),
+    "vocabulary": (
+        "vocabularies",
+        "Vocabularies of classifications, and how the terms of one map to those of another.",
+    ),
     "case": ("cases", "Disputes that concern you: look, answer, decide."),
     "retraction": ("retraction", "See who still holds what was taken out."),
     "chain": ("auditing", "Your own submissions, as the log has them."),

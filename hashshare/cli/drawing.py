@@ -23,7 +23,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else 1000
-    Console(width=width).print(table)
+    # Cells are others' words, and no markup.
+    Console(width=width, markup=False, emoji=False).print(table)
 
 
 def draw(look: Callable[[], tuple[str, int, int | None, bool]], stopped: threading.Event) -> None:

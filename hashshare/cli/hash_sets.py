@@ -1,7 +1,7 @@
 """Commands on hash sets."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
@@ -37,6 +37,17 @@ BoundOption = Annotated[
 ]
 
 
+VocabularyOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ID",
+        help="Take the classifications from this vocabulary of the registry, all of its terms or "
+        'those named. "": they are a list of its own.',
+    ),
+]
+_FIRST_CLASSIFICATIONS: Final = ("A1", "A2", "B1", "B2")
+
+
 @sets.command(
     epilog="Example: hashshare hash-set create csam --algorithms md5,sha256 "
     f"--classifications A1,A2,B1,B2\n\n{EXIT_CODES}"
@@ -49,8 +60,13 @@ def create(
         str, typer.Option(help=f"Comma-separated, of {', '.join(HashAlgorithm)}.")
     ] = "md5,sha1,sha256",
     classifications: Annotated[
-        str, typer.Option(help="The vocabulary, comma-separated.")
-    ] = "A1,A2,B1,B2",
+        str | None,
+        typer.Option(
+            help="Comma-separated. [default: all of the vocabulary, or "
+            f"{','.join(_FIRST_CLASSIFICATIONS)}]"
+        ),
+    ] = None,
+    vocabulary: VocabularyOption = None,
     contributors: Annotated[
         str, typer.Option(help="Members who may push; * is every member with that role.")
     ] = EVERYBODY,
@@ -66,18 +82,24 @@ def create(
 ) -> None:
     """Create a hash set."""
 
-    async def work() -> None:
+    def change(registry: "Registry") -> "Registry":
+        named = _classifications(registry, classifications, vocabulary)
         hash_set = HashSet(
             title=title or name,
             algorithms=tuple(map(parse_algorithm, split_names(algorithms))),
-            classifications=split_names(classifications),
+            classifications=_FIRST_CLASSIFICATIONS if named is None else named,
             contributors=split_names(contributors),
             readers=split_names(readers),
             views={"all": View()} if view else {},
             dispute_bound=_parse_bound(dispute_bound or "none"),
+            vocabulary=vocabulary or msgspec.UNSET,
         )
+        return registry.with_hash_set(name, hash_set, new=True)
+
+    async def work() -> None:
         async with open_client(profile) as client:
-            await client.admin.put_hash_set(name, hash_set, new=True, now=datetime.now(UTC))
+            reason = f"create hash set {name}"
+            await client.admin.edit(change, reason=reason, now=datetime.now(UTC))
 
     run(work())
     output.record({"hash_set": name, "created": True}, text=f"created {name}")
@@ -91,7 +113,10 @@ def set_hash_set(
     *,
     title: Annotated[str | None, typer.Option(help="For people.")] = None,
     add_algorithms: Annotated[str | None, typer.Option(help="Comma-separated.")] = None,
-    classifications: Annotated[str | None, typer.Option(help="Replaces the vocabulary.")] = None,
+    classifications: Annotated[
+        str | None, typer.Option(help="Replaces those that are taken.")
+    ] = None,
+    vocabulary: VocabularyOption = None,
     contributors: Annotated[str | None, typer.Option(help="Replaces who may push.")] = None,
     readers: Annotated[str | None, typer.Option(help="Replaces who may pull.")] = None,
     dispute_bound: BoundOption = None,
@@ -104,11 +129,13 @@ def set_hash_set(
     def change(registry: "Registry") -> "Registry":
         known = registry.hash_set(name)
         added = tuple(map(parse_algorithm, split_names(add_algorithms or "")))
+        named = _classifications(registry, classifications, vocabulary)
         changed = msgspec.structs.replace(
             known,
             title=title or known.title,
             algorithms=tuple(sorted({*known.algorithms, *added})),
-            classifications=names_or_none(classifications) or known.classifications,
+            classifications=named or known.classifications,
+            vocabulary=known.vocabulary if vocabulary is None else vocabulary or msgspec.UNSET,
             contributors=names_or_none(contributors) or known.contributors,
             readers=names_or_none(readers) or known.readers,
             dispute_bound=_parse_bound(dispute_bound) if dispute_bound else known.dispute_bound,
@@ -149,6 +176,15 @@ def show(name: SetName, *, profile: ProfileOption = None, as_json: Json = False)
         shown = fields.pop("views")
         fields |= {f"view_{view}": _describe(policy) for view, policy in shown.items()}
     output.record(fields)
+
+
+def _classifications(
+    registry: "Registry", given: str | None, vocabulary: str | None
+) -> tuple[str, ...] | None:
+    """Return those that were named, or all terms of the vocabulary that was; None for neither."""
+    if given is not None:
+        return split_names(given)
+    return tuple(sorted(registry.vocabulary(vocabulary).terms)) if vocabulary else None
 
 
 def _parse_bound(text: str) -> DisputeBound | msgspec.UnsetType:

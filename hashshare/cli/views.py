@@ -17,7 +17,12 @@ from hashshare.cli.options import (
 from hashshare.cli.output import EXIT_CODES, ending, output, run
 from hashshare.cli.previewing import PreviewOption, put_into_force, show_preview
 from hashshare.domain.policy import Media, QuorumOf, View
-from hashshare.domain.policy_texts import parse_countries, parse_weights, split_names
+from hashshare.domain.policy_texts import (
+    parse_countries,
+    parse_terms,
+    parse_weights,
+    split_names,
+)
 from hashshare.errors import AlreadyExistsError, MalformedError, NotFoundError
 
 if TYPE_CHECKING:
@@ -70,6 +75,21 @@ ReleasedTo = Annotated[
         help="Only members of these countries read it, and admins, auditors.",
     ),
 ]
+CountedTerms = Annotated[
+    str | None,
+    typer.Option(
+        "--terms",
+        metavar="VOCABULARY:TERM,...",
+        help="Only what is of these terms counts, by mappings too.",
+    ),
+]
+ExcludedTerms = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VOCABULARY:TERM,...",
+        help="What may be of these terms, by mappings too, does not count.",
+    ),
+]
 ShowMembers = Annotated[
     bool | None,
     typer.Option("--show-members/--no-show-members", help="Whether entries name members."),
@@ -94,6 +114,8 @@ def create_view(
     excluded_classifications: ExcludedClassifications = None,
     excluded_sources: ExcludedSources = None,
     released_to: ReleasedTo = None,
+    terms: CountedTerms = None,
+    excluded_terms: ExcludedTerms = None,
     replace: Annotated[bool, typer.Option("--replace", help="Change a view that exists.")] = False,
     preview: PreviewOption = False,
     profile: ProfileOption = None,
@@ -108,7 +130,9 @@ def create_view(
     with ending():
         given = _given(
             quorum, quorum_of, basis, dispute_limit, classifications, sources, media, show_members
-        ) | _given_later(weights, excluded_classifications, excluded_sources, released_to)
+        ) | _given_later(
+            weights, excluded_classifications, excluded_sources, released_to, terms, excluded_terms
+        )
         hash_set, view_id = _parse_view(name)
 
         def change(registry: "Registry") -> "Registry":
@@ -138,6 +162,8 @@ def set_view(
     excluded_classifications: ExcludedClassifications = None,
     excluded_sources: ExcludedSources = None,
     released_to: ReleasedTo = None,
+    terms: CountedTerms = None,
+    excluded_terms: ExcludedTerms = None,
     preview: PreviewOption = False,
     profile: ProfileOption = None,
     as_json: Json = False,
@@ -146,7 +172,9 @@ def set_view(
     with ending():
         given = _given(
             quorum, quorum_of, basis, dispute_limit, classifications, sources, media, show_members
-        ) | _given_later(weights, excluded_classifications, excluded_sources, released_to)
+        ) | _given_later(
+            weights, excluded_classifications, excluded_sources, released_to, terms, excluded_terms
+        )
         put_into_force(_changing(name, given), reason=f"set view {name}", what={"view": name},
                        preview=preview, profile=profile)  # fmt: skip
 
@@ -171,6 +199,8 @@ def preview_view(
     excluded_classifications: ExcludedClassifications = None,
     excluded_sources: ExcludedSources = None,
     released_to: ReleasedTo = None,
+    terms: CountedTerms = None,
+    excluded_terms: ExcludedTerms = None,
     changes: Annotated[int, typer.Option(help="So many changes of each list are shown.")] = 10,
     output_path: Annotated[
         Path | None,
@@ -183,7 +213,9 @@ def preview_view(
     with ending():
         given = _given(
             quorum, quorum_of, basis, dispute_limit, classifications, sources, media, show_members
-        ) | _given_later(weights, excluded_classifications, excluded_sources, released_to)
+        ) | _given_later(
+            weights, excluded_classifications, excluded_sources, released_to, terms, excluded_terms
+        )
         show_preview(_changing(name, given), profile=profile, changes=changes, path=output_path)
 
 
@@ -267,7 +299,12 @@ def _given(
 
 
 def _given_later(
-    weights: str | None, classifications: str | None, sources: str | None, released_to: str | None
+    weights: str | None,
+    classifications: str | None,
+    sources: str | None,
+    released_to: str | None,
+    terms: str | None,
+    excluded_terms: str | None,
 ) -> dict[str, Any]:
     """Return the fields that are left out when they say nothing, as far as they were named."""
     fields: dict[str, Any] = {}
@@ -279,6 +316,9 @@ def _given_later(
         fields["excluded_sources"] = names_or_none(sources) or msgspec.UNSET
     if released_to is not None:
         fields["released_to"] = parse_countries(released_to) or msgspec.UNSET
+    for name, text in (("terms", terms), ("excluded_terms", excluded_terms)):
+        if text is not None:
+            fields[name] = parse_terms(text) or msgspec.UNSET
     return fields
 
 

@@ -140,7 +140,7 @@ class Edition:
 
     def _changes(self, reading: Reading, name: ListName) -> Iterator[Change]:
         """Yield what happens to a list, in its order."""
-        view = self.new.hash_set(self.hash_set).views.get(name.view)
+        view = self.new.evaluated_views(self.hash_set).get(name.view)
         if view is None:
             yield from _emptied(reading, name)
             return

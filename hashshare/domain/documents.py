@@ -9,7 +9,7 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 
 from hashshare.crypto import canonical
-from hashshare.domain.names import CLASSIFICATION_PATTERN, ID_PATTERN, parse_time
+from hashshare.domain.names import CLASSIFICATION_PATTERN, ID_PATTERN, TERM_PATTERN, parse_time
 from hashshare.errors import MalformedError
 
 MAX_PAYLOAD_BYTES: Final = 16 * 1024
@@ -23,6 +23,7 @@ Digest = Annotated[str, msgspec.Meta(pattern=rf"\A{DIGEST_PATTERN}\Z")]
 Time = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z\Z")]
 Origin = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9./-]{0,126}\Z")]
 Classification = Annotated[str, msgspec.Meta(pattern=rf"\A{CLASSIFICATION_PATTERN}\Z")]
+TermName = Annotated[str, msgspec.Meta(pattern=rf"\A{TERM_PATTERN}\Z")]
 KeyText = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9+/]{43}=\Z")]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]

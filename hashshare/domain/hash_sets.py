@@ -38,13 +38,14 @@ class HashSet(Document, frozen=True):
     Attributes:
         title: For people.
         algorithms: In which hashes are taken and published.
-        classifications: The vocabulary; every assertion uses one of it.
+        classifications: Every assertion uses one of these.
         contributors: Members who may submit; ``*`` is every member with that role.
         readers: Members who may pull; ``*`` is every member with a role.
         views: What is published.
         sandbox: Whether every active member may read it and submit to it, whatever its roles:
             for made-up hashes.
         dispute_bound: How much one member may dispute alone; unset, as much as it likes.
+        vocabulary: From which the classifications are; unset, they are a list of its own.
     """
 
     title: Text
@@ -55,6 +56,7 @@ class HashSet(Document, frozen=True):
     views: dict[Id, View] = msgspec.field(default_factory=dict)
     sandbox: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     dispute_bound: DisputeBound | msgspec.UnsetType = msgspec.UNSET
+    vocabulary: Id | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def bound(self) -> DisputeBound | None:

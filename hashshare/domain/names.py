@@ -15,8 +15,10 @@ ViewId = NewType("ViewId", str)
 ID_PATTERN: Final = r"[a-z0-9][a-z0-9-]{0,62}"
 RECORD_PATTERN: Final = r"[A-Za-z0-9._:/@+=-]{1,128}"
 CLASSIFICATION_PATTERN: Final = r"[A-Za-z0-9._-]{1,32}"
+TERM_PATTERN: Final = rf"{ID_PATTERN}:{CLASSIFICATION_PATTERN}"
 
 _ID: Final = re.compile(ID_PATTERN)
+_TERM: Final = re.compile(TERM_PATTERN)
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
@@ -63,6 +65,18 @@ class ListName:
 
     def __str__(self) -> str:
         return f"{self.hash_set}/{self.view}/{self.algorithm}"
+
+
+def parse_term(text: str) -> tuple[str, str]:
+    """Return vocabulary and classification of a term, written ``iwf:A``.
+
+    Raises:
+        MalformedError: ``text`` is not that.
+    """
+    if not _TERM.fullmatch(text):
+        raise MalformedError(f"a term is written VOCABULARY:TERM, such as iwf:A, not {text!r:.80}")
+    vocabulary, _, term = text.partition(":")
+    return vocabulary, term
 
 
 def format_time(moment: datetime) -> str:

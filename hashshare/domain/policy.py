@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import msgspec
 
 from hashshare.crypto import canonical
-from hashshare.domain.documents import Classification, Document, Id
+from hashshare.domain.documents import Classification, Document, Id, TermName
 from hashshare.domain.names import MemberId
 from hashshare.errors import MalformedError
 
@@ -84,6 +84,9 @@ class View(Document, frozen=True):
         excluded_classifications: These do not count.
         excluded_sources: These members' assertions do not count.
         released_to: Only members of these jurisdictions read it; see ``domain.release``.
+        terms: Only classifications that are, or are mapped to, one of these terms count.
+        excluded_terms: Those that are, or may by a mapping be, one of these do not. A view with
+            terms is resolved before it is evaluated; see ``domain.vocabularies``.
     """
 
     quorum: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
@@ -99,6 +102,8 @@ class View(Document, frozen=True):
     excluded_classifications: tuple[Classification, ...] | msgspec.UnsetType = msgspec.UNSET
     excluded_sources: tuple[Id, ...] | msgspec.UnsetType = msgspec.UNSET
     released_to: tuple[Jurisdiction, ...] | msgspec.UnsetType = msgspec.UNSET
+    terms: tuple[TermName, ...] | msgspec.UnsetType = msgspec.UNSET
+    excluded_terms: tuple[TermName, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def weighted(self) -> dict[str, int]:
@@ -121,6 +126,11 @@ class View(Document, frozen=True):
         """The classifications that do not count."""
         excluded = self.excluded_classifications
         return () if isinstance(excluded, msgspec.UnsetType) else excluded
+
+    def demand_resolved(self) -> None:
+        """Refuse to be evaluated as if it had no terms: it would publish what they leave out."""
+        if self.terms or self.excluded_terms:
+            raise RuntimeError("a view is evaluated with its terms resolved")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +226,7 @@ def attributes_in(
     """Return the attributes of the entry that ``view`` makes of one hash, None for no entry.
 
     Args:
-        view: The policy.
+        view: The policy, its terms resolved.
         stances: Each member's present stance on the hash.
         jurisdictions: Of every member among them.
         ruling: The latest one about the hash.
@@ -226,6 +236,7 @@ def attributes_in(
 
     Source: docs/protocol.md, "The fold".
     """
+    view.demand_resolved()
     settled = -1 if ruling is None else ruling.log_index
     open_disputes = [
         stance

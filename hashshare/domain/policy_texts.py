@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from hashshare.domain.names import parse_term
 from hashshare.errors import MalformedError
 
 _COUNTRY: Final = re.compile(r"[A-Z]{2}")
@@ -26,6 +27,18 @@ def parse_countries(text: str) -> tuple[str, ...]:
                 f"a country is written in two capital letters, such as FR, not {country!r:.40}"
             )
     return countries
+
+
+def parse_terms(text: str) -> tuple[str, ...]:
+    """Return the terms of ``iwf:A,iwf:B``, sorted.
+
+    Raises:
+        MalformedError: One is not written so.
+    """
+    terms = split_names(text)
+    for term in terms:
+        parse_term(term)
+    return terms
 
 
 def parse_weights(text: str) -> dict[str, int]:

@@ -28,6 +28,14 @@ from hashshare.domain.members import KeyScope, Member, Role, Status, verify_memb
 from hashshare.domain.names import HashSetId, ListName, MemberId, ViewId, parse_id
 from hashshare.domain.policy import View
 from hashshare.domain.spans import Span, join_spans
+from hashshare.domain.vocabularies import (
+    Mappings,
+    Matches,
+    Vocabularies,
+    Vocabulary,
+    resolve,
+    verify_vocabularies,
+)
 from hashshare.errors import AlreadyExistsError, KeyUnsafeError, MalformedError, NotFoundError
 
 
@@ -45,6 +53,8 @@ class Registry(Document, frozen=True):
         witnesses: Who must have cosigned a checkpoint whose tree has this version in force, as
             the one text of a trust policy; "" demands nobody.
         agreement_required: Whether members without an agreement read the sandbox only.
+        vocabularies: Of classifications, by id; left out if there is none.
+        mappings: Between vocabularies; left out if there is none.
     """
 
     coalition: Text
@@ -56,6 +66,8 @@ class Registry(Document, frozen=True):
     members: dict[Id, Member] = msgspec.field(default_factory=dict)
     hash_sets: dict[Id, HashSet] = msgspec.field(default_factory=dict)
     agreement_required: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    vocabularies: Vocabularies | msgspec.UnsetType = msgspec.UNSET
+    mappings: Mappings | msgspec.UnsetType = msgspec.UNSET
 
     def member(self, member_id: str) -> Member:
         """Return the member of that id.
@@ -78,6 +90,23 @@ class Registry(Document, frozen=True):
         if hash_set is None:
             raise NotFoundError(f"no hash set {hash_set_id!r:.70}")
         return hash_set
+
+    def vocabulary(self, vocabulary_id: str) -> Vocabulary:
+        """Return the vocabulary of that id.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        vocabulary = (self.vocabularies or {}).get(vocabulary_id)
+        if vocabulary is None:
+            raise NotFoundError(f"no vocabulary {vocabulary_id!r:.70}: hashshare vocabulary list")
+        return vocabulary
+
+    def evaluated_views(self, hash_set_id: str) -> dict[str, View]:
+        """Return the views of a hash set by id as they are evaluated: with terms resolved."""
+        hash_set = self.hash_set(hash_set_id)
+        own, mappings = hash_set.vocabulary or "", self.mappings or {}
+        return {name: resolve(view, own, mappings) for name, view in hash_set.views.items()}
 
     def lists(self, hash_set_id: HashSetId) -> list[ListName]:
         """Return the lists that a hash set publishes, sorted."""
@@ -271,6 +300,39 @@ class Registry(Document, frozen=True):
         changed: HashSet = msgspec.structs.replace(hash_set, views=views)
         return self.with_hash_set(hash_set_id, changed)
 
+    def with_vocabulary(
+        self, vocabulary_id: str, vocabulary: Vocabulary | None, *, new: bool = False
+    ) -> "Registry":
+        """Return the next version, in which the vocabulary is as given; None deletes it.
+
+        Raises:
+            AlreadyExistsError: ``new``, and there is one of that id.
+            MalformedError: The id is not acceptable, or something uses what is gone.
+        """
+        parse_id(vocabulary_id, what="vocabulary")
+        vocabularies = dict(self.vocabularies or {})
+        if new and vocabulary_id in vocabularies:
+            raise AlreadyExistsError(f"there is a vocabulary {vocabulary_id!r:.70} already")
+        vocabularies.pop(vocabulary_id, None)
+        if vocabulary is not None:
+            vocabularies[vocabulary_id] = vocabulary
+        return self._next(vocabularies=vocabularies or msgspec.UNSET)
+
+    def with_mapping(self, source: str, target: str, matches: Matches | None) -> "Registry":
+        """Return the next version, in which one vocabulary is mapped so to another; None: not.
+
+        Raises:
+            MalformedError: A vocabulary or term is not there, or a view uses what is gone.
+        """
+        mappings = dict(self.mappings or {})
+        targets = dict(mappings.pop(source, {}))
+        targets.pop(target, None)
+        if matches is not None:
+            targets[target] = matches
+        if targets:
+            mappings[source] = targets
+        return self._next(mappings=mappings or msgspec.UNSET)
+
     def _next(self, **fields: object) -> "Registry":
         # msgspec.structs.replace is untyped.
         registry: Registry = msgspec.structs.replace(self, version=self.version + 1, **fields)
@@ -301,6 +363,7 @@ def verify_registry(registry: Registry) -> None:
     """
     _verify_witnesses(registry)
     _verify_keys(registry)
+    verify_vocabularies(registry.vocabularies, registry.mappings, registry.hash_sets)
     for member_id, member in registry.members.items():
         verify_member(member_id, member)
     for hash_set_id, hash_set in registry.hash_sets.items():

@@ -13,7 +13,8 @@ def verify_succession(old: Registry, new: Registry) -> None:
     Raises:
         RegistryConflictError: It is not the next version.
         MixAndMatchError: It belongs to another coalition or log.
-        MalformedError: It forgets a member, a key or a hash set, or takes an algorithm from one.
+        MalformedError: It forgets a member, a key or a hash set, takes an algorithm from one, or
+            changes a vocabulary that still calls itself the same version.
     """
     if new.version != old.version + 1:
         raise RegistryConflictError(f"the next registry version is {old.version + 1}")
@@ -30,6 +31,7 @@ def verify_succession(old: Registry, new: Registry) -> None:
             raise MalformedError("a hash set cannot be deleted")
         if not set(hash_set.algorithms) <= set(successor.algorithms):
             raise MalformedError("an algorithm cannot be taken out of a hash set")
+    _verify_vocabulary_versions(old, new)
 
 
 def is_reformed(view_id: ViewId, hash_set: HashSetId, *, old: Registry, new: Registry) -> bool:
@@ -37,6 +39,9 @@ def is_reformed(view_id: ViewId, hash_set: HashSetId, *, old: Registry, new: Reg
     before = old.hash_set(hash_set).views.get(view_id)
     after = new.hash_set(hash_set).views[view_id]
     if before != after or old.disregarded != new.disregarded:
+        return True
+    # The same terms, but by other mappings.
+    if old.evaluated_views(hash_set)[view_id] != new.evaluated_views(hash_set)[view_id]:
         return True
     # A member that is new in the registry has asserted nothing before.
     return after.quorum_of is QuorumOf.JURISDICTIONS and any(
@@ -58,6 +63,17 @@ def verify_disregarded(registry: Registry, *, log_size: int) -> None:
     for member_id, spans in registry.disregarded.items():
         if spans[-1].last >= log_size:
             raise MalformedError(f"what {member_id} says from now on cannot be disregarded")
+
+
+def _verify_vocabulary_versions(old: Registry, new: Registry) -> None:
+    later = new.vocabularies or {}
+    for vocabulary_id, before in (old.vocabularies or {}).items():
+        after = later.get(vocabulary_id, before)
+        if after != before and after.version == before.version:
+            raise MalformedError(
+                f"vocabulary {vocabulary_id} has changed: give it another version than "
+                f"{before.version!r:.40}"
+            )
 
 
 def _verify_retirement(old: Member, new: Member, version: int) -> None:

@@ -29,7 +29,7 @@ class ViewTask:
 
     Attributes:
         view_id: Its id.
-        view: Its policy.
+        view: Its policy, with terms resolved.
         span: Over these hashes.
     """
 
@@ -139,7 +139,7 @@ async def plan_edition(
         for listed in await publications.read_latest_lists(state.hash_set_no)
     }
     tasks = []
-    for view_id, view in sorted(new.hash_set(state.hash_set).views.items()):
+    for view_id, view in sorted(new.evaluated_views(state.hash_set).items()):
         covered = state.latest.log_size if state.latest else None
         if old is None or is_reformed(ViewId(view_id), state.hash_set, old=old, new=new):
             covered = None

@@ -43,7 +43,7 @@ COMPRESSION_LEVEL: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
-    """A view before and after; None where there is no such view."""
+    """A view before and after, with terms resolved; None where there is no such view."""
 
     hash_set: HashSetId
     view_id: ViewId
@@ -212,12 +212,11 @@ class _Comparison:
 def _reformed(old: Registry, new: Registry) -> Iterator[_Sides]:
     """Give the views that may make something else of what is there."""
     # A hash set that is new holds no hash yet.
-    for name, before in sorted(old.hash_sets.items()):
-        hash_set, after = HashSetId(name), new.hash_sets[name]
-        for view_id in sorted({*before.views, *after.views}):
-            sides = _Sides(
-                hash_set, ViewId(view_id), before.views.get(view_id), after.views.get(view_id)
-            )
+    for name in sorted(old.hash_sets):
+        hash_set = HashSetId(name)
+        before, after = old.evaluated_views(name), new.evaluated_views(name)
+        for view_id in sorted({*before, *after}):
+            sides = _Sides(hash_set, ViewId(view_id), before.get(view_id), after.get(view_id))
             if sides.new is None or is_reformed(sides.view_id, hash_set, old=old, new=new):
                 yield sides
 

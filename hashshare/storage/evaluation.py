@@ -127,10 +127,11 @@ class EvaluationRepository:
 
         Args:
             span: What to evaluate.
-            view: The policy.
+            view: The policy, its terms resolved.
             registry: Says where the members are.
             batch_size: The most hashes in one item.
         """
+        view.demand_resolved()
         if span.number == 0:
             return
         prepare, statement = _statements(span)

@@ -14,7 +14,16 @@ from pydantic.json_schema import models_json_schema
 
 from hashshare import __version__
 from hashshare.domain import joining, registry, statements
-from hashshare.wire import cases, feedback, lists, members, report, submissions, trail
+from hashshare.wire import (
+    cases,
+    feedback,
+    lists,
+    members,
+    report,
+    submissions,
+    trail,
+    vocabularies,
+)
 from hashshare.wire.delta import DeltaHeader
 from hashshare.wire.document import WireDocument
 from hashshare.wire.operations import JSON, OPERATIONS, Operation
@@ -30,6 +39,8 @@ SIGNED: Final[dict[str, Any]] = {
     "trust": joining.Trust,
     "invitation": joining.Invitation,
     "delta-header": DeltaHeader,
+    "vocabulary": vocabularies.VocabularyFile,
+    "mapping": vocabularies.MappingFile,
 }
 
 

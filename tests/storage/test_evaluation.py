@@ -188,7 +188,7 @@ async def _store_opinion(
         await connection.execute(INSERT_ASSERTION, *place, *said)
 
 
-async def _store(
+async def store(
     connection: asyncpg.Connection,
     fold: Fold,
     touched: list[set[HashValue]],
@@ -262,7 +262,7 @@ async def test_a_view_in_sql_equals_the_domain(
     transaction = connection.transaction()
     await transaction.start()
     try:
-        hash_set_no, _ = await _store(connection, fold, touched, said)
+        hash_set_no, _ = await store(connection, fold, touched, said)
         for start in (None, covered):
             chosen = fold.opinions if start is None else set().union(*touched[start:log_size])
             expected = {}
@@ -272,7 +272,7 @@ async def test_a_view_in_sql_equals_the_domain(
                     view, counted.stances, JURISDICTIONS, counted.ruling
                 )
             registry = _disregarding(unheard)
-            found = await _evaluate(
+            found = await evaluate(
                 connection, registry, hash_set_no, view, start, log_size, batch_size
             )
             assert found == expected
@@ -289,7 +289,7 @@ def _disregarding(unheard: dict[MemberId, tuple[Span, ...]]) -> Registry:
     return registry
 
 
-async def _evaluate(
+async def evaluate(
     connection: asyncpg.Connection,
     registry: Registry,
     hash_set_no: int,

@@ -75,10 +75,10 @@ class Story:
     def expected(self) -> dict[ListName, Contents]:
         """Return what the lists must be now, by the fold."""
         jurisdictions = {MemberId(m): v.jurisdiction for m, v in self.registry.members.items()}
-        hash_set = self.registry.hash_set(self.hash_set)
+        views = self.registry.evaluated_views(self.hash_set)
         return {
             name: self.fold.entries(
-                hash_set.views[name.view],
+                views[name.view],
                 name.algorithm,
                 jurisdictions,
                 self.registry.disregarded,

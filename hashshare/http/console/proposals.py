@@ -19,7 +19,7 @@ from hashshare.domain.documents import encode_document
 from hashshare.domain.members import KeyScope, Member, Role, Status
 from hashshare.domain.names import format_time
 from hashshare.domain.policy import Media, QuorumOf, View
-from hashshare.domain.policy_texts import parse_countries, parse_weights
+from hashshare.domain.policy_texts import parse_countries, parse_terms, parse_weights
 from hashshare.domain.registry import Registry
 from hashshare.domain.statements import seal_registry
 from hashshare.errors import ConflictError, MalformedError, NotFoundError, RegistryConflictError
@@ -195,6 +195,8 @@ async def _set_view(_: web.Request, form: "Form", registry: Registry) -> tuple[s
         excluded_sources=_chosen(form, "excluded_sources") or msgspec.UNSET,
         weights=parse_weights(form.get("weights", "")) or msgspec.UNSET,
         released_to=parse_countries(form.get("released_to", "")) or msgspec.UNSET,
+        terms=parse_terms(form.get("terms", "")) or msgspec.UNSET,
+        excluded_terms=parse_terms(form.get("excluded_terms", "")) or msgspec.UNSET,
     )
     return f"set view {hash_set}/{name}", registry.with_view(hash_set, name, _accepted(view))
 
