@@ -130,9 +130,10 @@ class _Group(TyperGroup):
     """A group of commands, all of whose own options are flags."""
 
     def get_params(self, ctx: Any) -> Any:  # noqa: ANN401 # of typer's own
-        """Return the options, of which none is undecided: that takes pydantic, says typer.
+        """Return the options, which are off where typer leaves them undecided.
 
-        Pydantic takes longer to import than all that help does.
+        An option that is None typer gives to pydantic, which is slower to import than help is to
+        show; one that is off it takes as it is.
         """
         options = super().get_params(ctx)
         for option in options:
