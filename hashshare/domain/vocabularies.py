@@ -195,7 +195,7 @@ def _verify_view(
             if vocabulary != own and vocabulary not in mappings.get(own, ()):
                 raise MalformedError(
                     f"{where} selects by {text}, but {own} is not mapped to {vocabulary}: "
-                    "hashshare vocabulary map FILE"
+                    "hashshare vocabulary map FILE, or hashshare view set SET/VIEW with other terms"
                 )
 
 
