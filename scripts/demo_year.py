@@ -9,13 +9,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import mkdtemp
 
-from hashshare.client import Profile
 from scripts.demo import (
     BOLD,
     HASHSHARE,
@@ -28,7 +28,7 @@ from scripts.demo import (
     wait_for_version,
     write_csv,
 )
-from tests.support.browser import chromium, import_certificate, missing
+from tests.support.browser import chromium, missing
 
 FAILED, UNVERIFIED = 1, 3
 SET = "hashes"
@@ -71,6 +71,7 @@ class Clock:
     def __init__(self, folder: Path) -> None:
         self._file = folder / "clock"
         self._days = 0
+        self._moved: dict[str, str] = {}
         found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
         self.moves = bool(found)
         if found:
@@ -78,7 +79,7 @@ class Clock:
             # Python's own sleep goes by a clock that faketime then refuses.
             patch = "import select, time\ntime.sleep = lambda s: select.select((), (), (), s)\n"
             (folder / "sitecustomize.py").write_text(patch)
-            os.environ |= {
+            self._moved = {
                 "LD_PRELOAD": str(found[0]),
                 "FAKETIME_TIMESTAMP_FILE": str(self._file),
                 "FAKETIME_NO_CACHE": "1",
@@ -87,12 +88,22 @@ class Clock:
                 "NO_FAKE_STAT": "1",
                 "PYTHONPATH": str(folder),
             }
+            os.environ |= self._moved
 
     def pass_days(self, days: int) -> None:
         """Let days go by, if there is a clock that can."""
         self._days += days
         if self.moves:
             self._file.write_text(f"+{self._days}d\n")
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let processes that are started meanwhile see what time it is."""
+        moved = {name: os.environ.pop(name) for name in self._moved}
+        try:
+            yield
+        finally:
+            os.environ |= moved
 
     @property
     def today(self) -> datetime:
@@ -360,21 +371,27 @@ def pictures(year: Year) -> None:
     if missing():
         print(f"No pictures of the console: there is no {', '.join(missing())} (scripts/browser).")
         return
-    step("The console", "Each page, as the admin's browser shows it with the admin's certificate.")
-    bundle, home, shots = (year.folder / name for name in ("console.p12", "home", "console"))
-    password = str(
-        ask("admin", "browser-cert", "--output", bundle, profile=year.admin)[0]["password"]
-    )
-    authority = year.folder / "ca.pem"
-    profile = Profile.load(year.admin)
-    authority.write_text(profile.trust.ca)
-    import_certificate(home, bundle, password, authority)
+    step("The console", "Each page, as a browser shows it to the admin.")
+    home, shots = year.folder / "home", year.folder / "console"
     shots.mkdir(exist_ok=True)
-    with chromium(home, profile.api_url) as driver:
-        driver.set_window_size(1200, 1600)
-        for page in CONSOLE:
-            driver.get(f"{profile.api_url}/console/{page}".rstrip("/"))
-            driver.save_screenshot(str(shots / f"{page.replace('/', '-') or 'overview'}.png"))
+    bridge = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("demo_bridge.py"), year.admin],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert bridge.stdout is not None
+    url = bridge.stdout.readline().strip()
+    try:
+        # Chromium does not start with another clock.
+        with year.clock.stopped(), chromium(home, url) as driver:
+            driver.set_window_size(1200, 1600)
+            for page in CONSOLE:
+                span = f"?since={year.begun:%Y-%m-%d}" if page == "report" else ""
+                driver.get(f"{url}/console/{page}".rstrip("/") + span)
+                driver.save_screenshot(str(shots / f"{page.replace('/', '-') or 'overview'}.png"))
+    finally:
+        bridge.terminate()
+        bridge.wait()
     print(f"{len(CONSOLE)} pictures in {shots}")
 
 
