@@ -95,7 +95,7 @@ def measure(names: list[str], size: int, repeats: int, versions: int) -> Iterato
         open_stage(Path(name), size, repeats, versions) as stage,
     ):
         print(f"bench: filling a hash set with {size:,}", flush=True)
-        ingest.fill(stage)
+        yield from ingest.fill(stage)
         yield from _memory(stage, "fill")
         for scene in (scene for scene in SCENES if scene in names):
             print(f"bench: {scene}", flush=True)
