@@ -7,11 +7,12 @@ the database must not hold it: it is what a restored database is held to.
 import asyncio
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 import obstore
 from obstore.exceptions import AlreadyExistsError as ObjectExistsError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta, PutMode, UpdateVersion
 
 OBJECT: Final = "log/newest.checkpoint"
+_LOOK_SECONDS: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,16 @@ class NewestRecord(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A file, and a lock beside it which the system takes back when a process dies."""
+    """A file, and a lock beside it which the system takes back when a process dies.
+
+    Attributes:
+        path: Of the file.
+        patience: So many seconds another process may hold the lock: one that is stopped while it
+            does would otherwise keep all who wait, and say nothing.
+    """
 
     path: Path
+    patience: float = 5.0
 
     def __str__(self) -> str:
         return str(self.path)
@@ -107,7 +116,14 @@ class FileRecord:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # The lock is on a file of its own: the record itself is replaced.
         with self.path.with_suffix(".lock").open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            deadline = time.monotonic() + self.patience
+            while not _try_lock(file):
+                if time.monotonic() > deadline:
+                    raise UnavailableError(
+                        "another server has held the record of the newest checkpoint for "
+                        f"{self.patience:g} s; if its process is stopped, let it go on or end it"
+                    )
+                time.sleep(_LOOK_SECONDS)
             yield
 
 
@@ -139,6 +155,14 @@ class ObjectRecord:
                 await obstore.put_async(self.store, OBJECT, note, mode=mode, use_multipart=False)
             except (ObjectExistsError, PreconditionError) as error:
                 raise ConflictError(f"{self} has changed meanwhile") from error
+
+
+def _try_lock(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def shared_record(store: ObjectStore) -> NewestRecord:

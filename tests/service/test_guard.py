@@ -1,6 +1,7 @@
 """What was signed is recorded first; a database that does not extend it gets nothing signed."""
 
 import asyncio
+import fcntl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -339,3 +340,16 @@ async def test_a_record_of_another_log_is_refused(
         await record.swap(Held(), sign_checkpoint(other, running.coalition.log))
         with pytest.raises(MixAndMatchError):
             await guard_of(running, record).verify()
+
+
+async def test_who_sleeps_with_the_record_does_not_hold_others_for_ever(tmp_path: Path) -> None:
+    """A process that is stopped while it moves the record: the others are told, and go on after."""
+    record = FileRecord(tmp_path / "newest.checkpoint", patience=0.2)
+    await record.swap(Held(), b"one")
+    with (tmp_path / "newest.lock").open("ab") as sleeping:
+        fcntl.flock(sleeping, fcntl.LOCK_EX)
+        with pytest.raises(UnavailableError, match="another server has held"):
+            await record.swap(Held(b"one"), b"two")
+        assert await record.read() == Held(b"one")
+    await record.swap(Held(b"one"), b"two")
+    assert await record.read() == Held(b"two")
