@@ -8,11 +8,12 @@ import pyarrow as pa
 # malloc.h of glibc; mallopt(3).
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
-_BYTES: Final = 128 * 1024
+# Smaller ones, such as the pieces of a download, are used again at once.
+_LARGE: Final = 4 * 1024 * 1024
 
 
 def return_memory() -> None:
-    """Have blocks of 128 KiB and more returned when they are freed, in a process that lasts.
+    """Have blocks of 4 MiB and more returned when they are freed, in a process that lasts.
 
     Left alone, glibc raises that bound up to 32 MiB as soon as one is freed, and then keeps most of
     what arrays for a batch of a million took; Arrow's own allocator does alike. Elsewhere than on
@@ -21,5 +22,5 @@ def return_memory() -> None:
     pa.set_memory_pool(pa.system_memory_pool())
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
-            mallopt(option, _BYTES)
+        mallopt(_MMAP_THRESHOLD, _LARGE)
+        mallopt(_TRIM_THRESHOLD, 4 * _LARGE)
