@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 from uuid import uuid4
 
 import obstore
@@ -153,8 +153,9 @@ class Blobs:
 
     async def add_artifact_file(self, path: Path) -> Blob:
         """Store the artifact that is the file ``path``; see ``add_artifact``."""
-        size = (await asyncio.to_thread(path.stat)).st_size
-        return await self.add_artifact(_read_file(path), max_bytes=size)
+        with await asyncio.to_thread(_open, path) as file:
+            size = os.fstat(file.fileno()).st_size
+            return await self.add_artifact(_chunks_of(file), max_bytes=size)
 
     async def find_size(self, kind: BlobKind, name: str) -> int | None:
         """Return the size of a blob in bytes, as stored, None if there is none."""
@@ -172,7 +173,14 @@ class Blobs:
             NotFoundError: There is no such blob.
             UnavailableError: It cannot be read.
         """
+        folder = _folder_of(self.store)
         with _translated():
+            if folder is not None:
+                # The library hands files out by 8 KiB: fifteen times the time.
+                with await asyncio.to_thread(_open, folder / _path(kind, name), offset) as file:
+                    async for chunk in _chunks_of(file):
+                        yield chunk
+                return
             if offset:
                 result = await obstore.get_async(
                     self.store, _path(kind, name), options={"range": {"offset": offset}}
@@ -184,7 +192,13 @@ class Blobs:
 
     def read_blocking(self, kind: BlobKind, name: str) -> Iterator[bytes]:
         """Yield what ``read`` does, for use in a worker thread."""
+        folder = _folder_of(self.store)
         with _translated():
+            if folder is not None:
+                with _open(folder / _path(kind, name)) as file:
+                    while chunk := file.read(CHUNK_BYTES):
+                        yield chunk
+                return
             result = obstore.get(self.store, _path(kind, name))
             for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
                 yield bytes(chunk)
@@ -237,7 +251,12 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-async def _read_file(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
-            yield chunk
+def _open(path: Path, offset: int = 0) -> BinaryIO:
+    file = path.open("rb")
+    file.seek(offset)
+    return file
+
+
+async def _chunks_of(file: BinaryIO) -> AsyncIterator[bytes]:
+    while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+        yield chunk
