@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import groupby, islice
 from typing import Final
@@ -214,13 +215,15 @@ class Writing(Reading):
         def leaves() -> Iterator[tuple[int, bytes]]:
             nonlocal count
             given = iter(buckets)
-            while several := list(islice(given, BUCKETS_AT_ONCE)):
-                self._connection.executemany(
-                    REPLACE_BUCKET, [(state.bucket_id(index), data) for index, data in several]
-                )
-                for index, data in several:
-                    count += int.from_bytes(data[:4], "big")
-                    yield index, leaf_hash(data)
+            # Hashed by a thread while SQLite writes: both let go of the interpreter.
+            with ThreadPoolExecutor(1, thread_name_prefix="leaves") as hashing:
+                while several := list(islice(given, BUCKETS_AT_ONCE)):
+                    hashed = hashing.submit(_leaves_of, several)
+                    self._connection.executemany(
+                        REPLACE_BUCKET, [(state.bucket_id(index), data) for index, data in several]
+                    )
+                    count += sum(int.from_bytes(data[:4], "big") for _, data in several)
+                    yield from hashed.result()
 
         root = self._tree(state).fill(leaves())
         return replace(state, count=count, root=root)
@@ -270,6 +273,10 @@ class Writing(Reading):
         self._connection.execute(DELETE_BUCKETS, (first, first + MAX_BUCKETS))
         self._connection.execute(DELETE_TILES, (state.list_no,))
         self._connection.execute(DELETE_LIST, (state.list_no,))
+
+
+def _leaves_of(buckets: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    return [(index, leaf_hash(data)) for index, data in buckets]
 
 
 def _in_order(changes: Iterable[Change], algorithm: HashAlgorithm) -> Iterator[Change]:
