@@ -8,12 +8,13 @@ import pyarrow as pa
 # malloc.h of glibc; mallopt(3).
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
-# Smaller ones, such as the pieces of a download, are used again at once.
-_LARGE: Final = 4 * 1024 * 1024
+# Above the megabyte by which downloads are read, which is used again at once; below the arrays of a
+# batch, 2 MiB and more.
+_LARGE: Final = 1088 * 1024
 
 
 def return_memory() -> None:
-    """Have blocks of 4 MiB and more returned when they are freed, in a process that lasts.
+    """Have blocks of more than a megabyte returned when they are freed, in a process that lasts.
 
     Left alone, glibc raises that bound up to 32 MiB as soon as one is freed, and then keeps most of
     what arrays for a batch of a million took; Arrow's own allocator does alike. Elsewhere than on
