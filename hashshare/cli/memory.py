@@ -8,7 +8,7 @@ import pyarrow as pa
 # malloc.h of glibc; mallopt(3).
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
-# With a megabyte the server kept 587 MiB under ingest into ten million, with 128 KiB 445.
+# The higher it is, the more is kept: docs/performance.md.
 _LARGE: Final = 128 * 1024
 
 
@@ -23,4 +23,4 @@ def return_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _LARGE)
-        mallopt(_TRIM_THRESHOLD, 4 * _LARGE)
+        mallopt(_TRIM_THRESHOLD, _LARGE)
