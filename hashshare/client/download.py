@@ -1,13 +1,11 @@
 """What was downloaded for a list, and how it is read: strictly, a piece at a time."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from hashshare.domain.changes import Change
-from hashshare.domain.chunks import EntryChunk
 from hashshare.domain.names import ListName
 from hashshare.domain.statements import PublishedList
 from hashshare.errors import MalformedError, MixAndMatchError
@@ -100,12 +98,3 @@ def _verify_header(reader: DeltaReader, download: Download) -> None:
     target = download.target
     if found != (str(download.name), download.base, download.version, target.root):
         raise MixAndMatchError("the delta is of another list, or between other versions")
-
-
-def ahead(chunks: Iterator[EntryChunk]) -> Iterator[EntryChunk]:
-    """Yield ``chunks``, each read by a thread while the one before is used."""
-    with ThreadPoolExecutor(1, thread_name_prefix="snapshot") as executor:
-        following = executor.submit(next, chunks, None)
-        while (chunk := following.result()) is not None:
-            following = executor.submit(next, chunks, None)
-            yield chunk

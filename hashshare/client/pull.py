@@ -16,7 +16,6 @@ from hashshare.client.download import (
     MAX_ENTRY_BYTES,
     Download,
     Offer,
-    ahead,
     changes_of,
     is_same,
 )
@@ -37,6 +36,7 @@ from hashshare.errors import (
     VerificationError,
     VersionNotFoundError,
 )
+from hashshare.replica.ahead import ahead
 from hashshare.wire.delta import DeltaReader
 from hashshare.wire.lists import SnapshotDocument
 

@@ -48,7 +48,9 @@ def tagged(
             or chunk.attribute_ids.max() >= len(chunk.attributes)
         ):
             raise MalformedError("the columns of entries do not fit each other")
-        yield Columns(chunk.values, table.reshape(-1, TAG_BYTES)[chunk.attribute_ids])
+        yield Columns(
+            chunk.values, np.take(table.reshape(-1, TAG_BYTES), chunk.attribute_ids, axis=0)
+        )
 
 
 def columns_of(buckets: Sequence[bytes], algorithm: HashAlgorithm) -> Columns:
@@ -97,20 +99,34 @@ def buckets_of(
         MalformedError: Entries are out of order, or there twice.
     """
     rest = Columns(np.empty((0, algorithm.size), np.uint8), np.empty((0, TAG_BYTES), np.uint8))
-    indexes = np.empty(0, np.uint64)
+    rest_index = np.empty(0, np.uint64)
     last_key = b""
     for part in parts:
         keys = _keys(part.values, algorithm)
         _verify_order(keys, last_key)
         last_key = keys[-1].tobytes()
-        indexes = np.concatenate([indexes, _indexes(keys, bits)])
-        values = np.concatenate([rest.values, part.values])
-        tags = np.concatenate([rest.tags, part.tags])
-        # The last bucket may go on in the next part.
+        indexes = _indexes(keys, bits)
+        # The last bucket of one part may go on in the next.
+        begin = int(np.searchsorted(indexes, rest_index[0], "right")) if len(rest_index) else 0
         end = int(np.searchsorted(indexes, indexes[-1]))
-        yield from _encode(values[:end], tags[:end], indexes[:end])
-        rest, indexes = Columns(values[end:], tags[end:]), indexes[end:]
-    yield from _encode(rest.values, rest.tags, indexes)
+        rest = _joined(rest, _cut(part, 0, begin))
+        if begin < len(indexes):
+            yield from _encode(rest, rest_index)
+            yield from _encode(_cut(part, begin, end), indexes[begin:end])
+            rest, rest_index = _cut(part, end, len(indexes)), indexes[-1:]
+    yield from _encode(rest, rest_index)
+
+
+def _cut(columns: Columns, begin: int, end: int) -> Columns:
+    return Columns(columns.values[begin:end], columns.tags[begin:end])
+
+
+def _joined(first: Columns, second: Columns) -> Columns:
+    if not len(second.values):
+        return first
+    return Columns(
+        np.concatenate([first.values, second.values]), np.concatenate([first.tags, second.tags])
+    )
 
 
 def _keys(values: Bytes, algorithm: HashAlgorithm) -> Bytes:
@@ -134,9 +150,8 @@ def _indexes(keys: Bytes, bits: int) -> npt.NDArray[np.uint64]:
     return leading.astype(np.uint64) >> np.uint64(32 - bits)
 
 
-def _encode(
-    values: Bytes, tags: Bytes, indexes: npt.NDArray[np.uint64]
-) -> Iterator[tuple[int, bytes]]:
+def _encode(columns: Columns, indexes: npt.NDArray[np.uint64]) -> Iterator[tuple[int, bytes]]:
+    values, tags = columns.values, columns.tags
     if not len(values):
         return
     firsts = [0, *(np.flatnonzero(np.diff(indexes)) + 1).tolist()]

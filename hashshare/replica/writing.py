@@ -1,8 +1,9 @@
 """Writing to a replica: strict changes, whole lists, repairs; all within one transaction."""
 
 import sqlite3
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from itertools import groupby, islice
 from typing import Final
@@ -25,6 +26,7 @@ from hashshare.errors import (
     ReplicaDamagedError,
     RootMismatchError,
 )
+from hashshare.replica.ahead import ahead
 from hashshare.replica.columns import Columns, buckets_of, columns_of, tagged
 from hashshare.replica.packed import change_bucket
 from hashshare.replica.reading import Reading
@@ -40,18 +42,21 @@ DELETE_LIST: Final = "DELETE FROM list WHERE list_no = ?"
 DELETE_BUCKETS: Final = "DELETE FROM bucket WHERE bucket_id >= ? AND bucket_id < ?"
 DELETE_TILES: Final = "DELETE FROM tile WHERE list_no = ?"
 REPLACE_BUCKET: Final = "INSERT OR REPLACE INTO bucket VALUES (?, ?)"
+ANOTHER_BUCKET: Final = ", (?, ?)"
 DELETE_BUCKET: Final = "DELETE FROM bucket WHERE bucket_id = ?"
 INSERT_ATTRIBUTES: Final = "INSERT OR IGNORE INTO attributes VALUES (?, ?)"
 REPLACE_ATTRIBUTES: Final = "INSERT OR REPLACE INTO attributes VALUES (?, ?)"
 REPLACE_STATE: Final = "INSERT OR REPLACE INTO state VALUES (?, ?)"
 
 REMEMBERED_TAGS: Final = 65_536
-BUCKETS_AT_ONCE: Final = 256
+BUCKETS_AT_ONCE: Final = 2048
+"""By one statement, during which other threads run undisturbed. It has two values for each: SQLite
+takes up to 32,766."""
 
 # No list can have this name.
 _RECUTTING: Final = "recutting"
 
-NumberedBuckets = Iterable[tuple[int, bytes]]
+NumberedBuckets = Sequence[tuple[int, bytes]]
 
 
 class Writing(Reading):
@@ -60,6 +65,7 @@ class Writing(Reading):
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__(connection)
         self._tags: dict[bytes, bytes] = {}
+        self._new_tags: deque[tuple[bytes, bytes]] = deque()
 
     def put_state(self, name: str, value: bytes) -> None:
         """Remember ``value``, such as a checkpoint, together with the lists."""
@@ -122,7 +128,7 @@ class Writing(Reading):
         Args:
             name: Of the list; made if it is not there.
             algorithm: Of its hashes.
-            chunks: In key order, each value once.
+            chunks: In key order, each value once; made in another thread.
             version: That these entries are of.
             bits: As the publication says.
             max_count: More entries than this are refused.
@@ -133,8 +139,11 @@ class Writing(Reading):
         """
         self.drop(name)
         state = replace(self._insert(name, algorithm, 0), bits=bits, root=empty_root(bits))
-        columns = _at_most(tagged(chunks, algorithm, self._store_tag), max_count)
-        state = self._fill(state, buckets_of(columns, algorithm, bits))
+        columns = _at_most(tagged(chunks, algorithm, self._tag), max_count)
+        buckets = buckets_of(columns, algorithm, bits)
+        # By a thread while SQLite writes: it does not touch the connection.
+        with closing(ahead(_several(buckets))) as parts:
+            state = self._fill(state, parts)
         return self._write(replace(state, version=version))
 
     def require(self, state: ListState, *, count: int, bits: int, root: bytes) -> None:
@@ -208,22 +217,18 @@ class Writing(Reading):
                 raise ReplicaDamagedError("a bucket of the replica is damaged")
         return replace(state, count=count, root=tree.store())
 
-    def _fill(self, state: ListState, buckets: NumberedBuckets) -> ListState:
+    def _fill(self, state: ListState, parts: Iterable[NumberedBuckets]) -> ListState:
         """Fill an empty list with buckets, ascending."""
         count = 0
 
         def leaves() -> Iterator[tuple[int, bytes]]:
             nonlocal count
-            given = iter(buckets)
-            # Hashed by a thread while SQLite writes: both let go of the interpreter.
-            with ThreadPoolExecutor(1, thread_name_prefix="leaves") as hashing:
-                while several := list(islice(given, BUCKETS_AT_ONCE)):
-                    hashed = hashing.submit(_leaves_of, several)
-                    self._connection.executemany(
-                        REPLACE_BUCKET, [(state.bucket_id(index), data) for index, data in several]
-                    )
-                    count += sum(int.from_bytes(data[:4], "big") for _, data in several)
-                    yield from hashed.result()
+            for buckets in parts:
+                self._store_tags()
+                self._put_buckets(state, buckets)
+                count += sum(int.from_bytes(data[:4], "big") for _, data in buckets)
+                for index, data in buckets:
+                    yield index, leaf_hash(data)
 
         root = self._tree(state).fill(leaves())
         return replace(state, count=count, root=root)
@@ -235,7 +240,7 @@ class Writing(Reading):
         new = self._insert(_RECUTTING, state.algorithm, 0)
         new = replace(new, version=state.version, bits=bits, root=empty_root(bits))
         columns = self._columns(state)
-        new = self._fill(new, buckets_of(columns, state.algorithm, bits))
+        new = self._fill(new, _several(buckets_of(columns, state.algorithm, bits)))
         self._delete(state)
         self._connection.execute(RENAME_LIST, (state.name, new.list_no))
         return self._write(replace(new, name=state.name))
@@ -246,6 +251,10 @@ class Writing(Reading):
             if len(columns.values):
                 yield columns
 
+    def _put_buckets(self, state: ListState, buckets: NumberedBuckets) -> None:
+        values = [value for index, data in buckets for value in (state.bucket_id(index), data)]
+        self._connection.execute(REPLACE_BUCKET + ANOTHER_BUCKET * (len(buckets) - 1), values)
+
     def _put_bucket(self, state: ListState, index: int, data: bytes) -> None:
         if len(data) > 4:
             self._connection.execute(REPLACE_BUCKET, (state.bucket_id(index), data))
@@ -253,14 +262,24 @@ class Writing(Reading):
             self._connection.execute(DELETE_BUCKET, (state.bucket_id(index),))
 
     def _store_tag(self, attributes: bytes) -> bytes:
+        tag = self._tag(attributes)
+        self._store_tags()
+        return tag
+
+    def _tag(self, attributes: bytes) -> bytes:
+        """Return the tag of attributes, which are stored by the next ``_store_tags``."""
         tag = self._tags.get(attributes)
         if tag is None:
             tag = tag_of(attributes)
-            self._connection.execute(INSERT_ATTRIBUTES, (tag, attributes))
+            self._new_tags.append((tag, attributes))
             if len(self._tags) >= REMEMBERED_TAGS:
                 self._tags.clear()
             self._tags[attributes] = tag
         return tag
+
+    def _store_tags(self) -> None:
+        while self._new_tags:
+            self._connection.execute(INSERT_ATTRIBUTES, self._new_tags.popleft())
 
     def _write(self, state: ListState) -> ListState:
         self._connection.execute(
@@ -275,8 +294,10 @@ class Writing(Reading):
         self._connection.execute(DELETE_LIST, (state.list_no,))
 
 
-def _leaves_of(buckets: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-    return [(index, leaf_hash(data)) for index, data in buckets]
+def _several(buckets: Iterable[tuple[int, bytes]]) -> Iterator[NumberedBuckets]:
+    given = iter(buckets)
+    while several := list(islice(given, BUCKETS_AT_ONCE)):
+        yield several
 
 
 def _in_order(changes: Iterable[Change], algorithm: HashAlgorithm) -> Iterator[Change]:

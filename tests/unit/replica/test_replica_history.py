@@ -72,6 +72,17 @@ def test_a_list_that_is_built_is_the_list_that_grew(
         assert read_contents(writing, "old") == new
 
 
+@pytest.mark.parametrize("size", [7, 65_536])
+def test_a_list_of_more_buckets_than_one_statement_takes(replica: Replica, size: int) -> None:
+    """However its chunks are cut."""
+    entries = random_contents(24_000)
+    with replica.writing() as writing:
+        chunks = chunks_of(entries, SHA256, size)
+        state = writing.build(NAME, SHA256, chunks, version=1, bits=15, max_count=24_000)
+    assert state.root == root_of(entries, SHA256, 15)
+    assert_holds(replica, entries, 15)
+
+
 @pytest.mark.parametrize("algorithm", [SHA256, HashAlgorithm.PDQ])
 def test_buckets_grow_with_the_list_and_stay_when_it_shrinks(
     replica: Replica, algorithm: HashAlgorithm
