@@ -1,9 +1,9 @@
 """Deltas as members pull them: the net change between two versions, as zstd."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import zstandard
 
@@ -18,9 +18,15 @@ from hashshare.storage.publications import PublicationRepository
 from hashshare.wire.delta import FORMAT, DeltaHeader, encode_delta
 
 COMPRESSION_LEVEL: Final = 3
+MOST_PARTS: Final = 2
+"""Changes are held in memory, a part of a delta at a time, for so many readers at once; the others
+wait for their next part. When a large publication is news, all come together."""
 
 EMPTY_ROOT: Final = leaf_hash(EMPTY_BUCKET)
 """Of a list at version 0: one bucket, with nothing in it."""
+
+
+T = TypeVar("T")
 
 
 class _Compressor(Protocol):
@@ -31,9 +37,15 @@ class _Compressor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeltaSource:
-    """Makes deltas from the stored runs of changes, some hundred thousand changes at a time."""
+    """Makes deltas from the stored runs of changes, some hundred thousand changes at a time.
+
+    Attributes:
+        pool: The database.
+        turns: Lets in ``MOST_PARTS``; shared by all readers of a process.
+    """
 
     pool: Pool
+    turns: asyncio.Semaphore
 
     async def open(self, name: ListName, *, base: Version, target: Version) -> AsyncIterator[bytes]:
         """Return the delta, one zstd frame; always the same for the same versions.
@@ -57,14 +69,14 @@ class DeltaSource:
         )
         parts = reader.read_net(name, base=base, target=target, total=total)
         if total <= PART_CHANGES:
-            return _compress_small(header, parts)
+            return self._compress_small(header, parts)
         if target - base > 1:
             # Versions in a row may undo each other, and the number comes first on the wire:
             # so they are merged twice, instead of being held.
-            count = sum([len(part) async for part in parts])
+            count = sum([length async for length in self._each(parts, len)])
             header = _with_count(header, count)
             parts = reader.read_net(name, base=base, target=target, total=total)
-        return _compress(header, parts)
+        return self._compress(header, parts)
 
     async def _read_ends(
         self, name: ListName, base: Version, target: Version
@@ -84,28 +96,48 @@ class DeltaSource:
             roots.append(state.root if state else EMPTY_ROOT)
         return (roots[0], roots[1]), total
 
+    async def _compress_small(
+        self, header: DeltaHeader, parts: AsyncIterator[list[Change]]
+    ) -> AsyncIterator[bytes]:
+        async with self.turns:
+            changes = [change async for part in parts for change in part]
+            compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compressobj()
+            lines = encode_delta(_with_count(header, len(changes)), changes)
+            delta = await asyncio.to_thread(_compress_lines, compressor, lines)
+            del changes, lines
+        yield delta + compressor.flush()
 
-async def _compress_small(
-    header: DeltaHeader, parts: AsyncIterator[list[Change]]
-) -> AsyncIterator[bytes]:
-    changes = [change async for part in parts for change in part]
-    compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compressobj()
-    lines = encode_delta(_with_count(header, len(changes)), changes)
-    yield await asyncio.to_thread(_compress_lines, compressor, lines) + compressor.flush()
+    async def _compress(
+        self, header: DeltaHeader, parts: AsyncIterator[list[Change]]
+    ) -> AsyncIterator[bytes]:
+        compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compressobj()
+        is_first = True
 
+        def compress(part: list[Change]) -> bytes:
+            nonlocal is_first
+            lines = encode_delta(header, part)
+            if not is_first:
+                lines = _without_header(lines)
+            is_first = False
+            return _compress_lines(compressor, lines)
 
-async def _compress(
-    header: DeltaHeader, parts: AsyncIterator[list[Change]]
-) -> AsyncIterator[bytes]:
-    compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compressobj()
-    is_first = True
-    async for part in parts:
-        lines = encode_delta(header, part)
-        if not is_first:
-            lines = _without_header(lines)
-        is_first = False
-        yield await asyncio.to_thread(_compress_lines, compressor, lines)
-    yield compressor.flush()
+        async for piece in self._each(parts, compress):
+            yield piece
+        yield compressor.flush()
+
+    async def _each(
+        self, parts: AsyncIterator[list[Change]], work: Callable[[list[Change]], T]
+    ) -> AsyncIterator[T]:
+        """Yield what ``work`` makes of each part, by a thread and in turn with other readers."""
+        while True:
+            async with self.turns:
+                part = await anext(parts, None)
+                if part is None:
+                    return
+                made = await asyncio.to_thread(work, part)
+                # Not to be kept while the reader takes in what was made.
+                del part
+            yield made
 
 
 def _compress_lines(compressor: _Compressor, lines: Iterable[bytes]) -> bytes:

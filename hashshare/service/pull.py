@@ -19,7 +19,7 @@ from hashshare.domain.registry import Registry
 from hashshare.domain.release import may_read_list, readable_lists, reads_all_views
 from hashshare.errors import ConflictError, NotFoundError, VersionNotFoundError
 from hashshare.replica import BucketProof, Replica
-from hashshare.service.deltas import DeltaSource
+from hashshare.service.deltas import MOST_PARTS, DeltaSource
 from hashshare.service.guard import Guard
 from hashshare.service.news import News
 from hashshare.service.retraction import read_steps
@@ -89,6 +89,10 @@ class PullService:
     _replicas: list[Replica] = field(init=False, default_factory=list, repr=False)
     _bundles: dict[tuple[HashSetId, Version], PublicationBundle] = field(
         init=False, default_factory=dict, repr=False
+    )
+
+    _turns: asyncio.Semaphore = field(
+        init=False, repr=False, default_factory=lambda: asyncio.Semaphore(MOST_PARTS)
     )
 
     def close(self) -> None:
@@ -197,7 +201,7 @@ class PullService:
             VersionNotFoundError: There is no delta between these.
         """
         _verify_list(name, reader)
-        return await DeltaSource(self.pool).open(name, base=base, target=target)
+        return await DeltaSource(self.pool, self._turns).open(name, base=base, target=target)
 
     async def bucket(self, name: ListName, index: int, *, bits: int, reader: Reader) -> BucketProof:
         """Return one bucket of a list with its proof; its state says of which version.

@@ -31,6 +31,7 @@ from hashshare.errors import (
 )
 from hashshare.service import changes, news, snapshots
 from hashshare.service.changes import key_ranges
+from hashshare.service.deltas import MOST_PARTS
 from hashshare.service.news import News
 from hashshare.service.publish import Publisher
 from hashshare.service.pull import PullService
@@ -180,6 +181,28 @@ async def test_deltas_lead_from_any_version_to_any_later_one(
             header, changed = await read_delta(chunks, name)
             assert (header.base_root, header.target_root) == (roots[base], roots[target])
             assert apply_strictly(history[base], changed) == history[target]
+
+
+@pytest.mark.parametrize("part", [1, 100_000])
+async def test_readers_that_stop_reading_hold_up_nobody(
+    pull: PullService, story: Story, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    """Few deltas are in the making at once; one that is half read, and left, is not."""
+    monkeypatch.setattr(changes, "PART_CHANGES", part)
+    monkeypatch.setattr("hashshare.service.deltas.PART_CHANGES", part)
+    name = _name(story)
+
+    async def open_delta() -> AsyncIterator[bytes]:
+        return await pull.delta(name, base=Version(0), target=Version(3), reader=story.admin)
+
+    async with asyncio.timeout(60):
+        left = [await open_delta() for _ in range(2 * MOST_PARTS)]
+        for chunks in left:
+            await anext(chunks)
+        several = [await open_delta() for _ in range(2 * MOST_PARTS)]
+        read = await asyncio.gather(*(read_delta(chunks, name) for chunks in several))
+    for _, changed in read:
+        assert apply_strictly({}, changed) == story.published[Version(3)][name]
 
 
 @pytest.mark.parametrize(("base", "target"), [(2, 1), (0, 4), (4, 4), (3, 4)])
