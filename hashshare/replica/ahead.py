@@ -16,9 +16,9 @@ def ahead(things: Iterable[T]) -> Generator[T, None, None]:
     given = iter(things)
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as executor:
         following = executor.submit(_next, given)
-        while several := following.result():
+        while found := following.result():
             following = executor.submit(_next, given)
-            yield several[0]
+            yield found[0]
 
 
 def _next(given: Iterator[T]) -> list[T]:
